@@ -1,0 +1,70 @@
+"""The command line: `reverie COMMAND …`. Each command is a function; its docstring and types are its help."""
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+# Must be set before torch is imported: threads that spin while they wait make a busy small machine ten times slower.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+import tyro  # noqa: E402
+
+from reverie.core.errors import BadInput  # noqa: E402
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Runs one command and exits: 0 when it did what was asked, 2 for bad input, 130 after Ctrl-C."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        sys.exit(_dispatch(arguments))
+    except BadInput as error:
+        _fail(str(error), 2)
+    except KeyboardInterrupt:
+        _fail("stopped", 130)
+    except ArithmeticError as error:
+        _fail(str(error), 1)
+    except MemoryError:
+        _fail("not enough memory; try a smaller --training.batch or --model.width", 1)
+    except BrokenPipeError:
+        os._exit(141)  # the reader of our output went away, as `| head` does
+
+
+def _dispatch(arguments: list[str]) -> int:
+    if arguments[:1] == ["--version"]:
+        from importlib.metadata import version
+
+        print(f"reverie {version('reverie')}")
+        return 0
+    commands = _commands()
+    name = arguments[0] if arguments else "--help"
+    if name in ("-h", "--help", "help"):
+        width = max(map(len, commands))
+        print("usage: reverie COMMAND [-h] …\n\nMachines that dream.\n")
+        for key, (_, text) in commands.items():
+            print(f"  {key:{width}}  {text}")
+        return 0
+    if name not in commands:
+        raise BadInput(f"no command {name!r}; one of {', '.join(commands)}")
+    return commands[name][0](arguments[1:]) or 0
+
+
+def _commands() -> dict[str, tuple[Callable[[list[str]], int | None], str]]:
+    """Name -> (takes the rest of the line, one line of help). torch is imported only when a command needs it."""
+    from reverie import commands, train
+
+    def of(function: Callable[..., Any]) -> tuple[Callable[[list[str]], int | None], str]:
+        name = function.__name__
+        return (
+            lambda line: tyro.cli(function, args=line, prog=f"reverie {name}"),
+            (function.__doc__ or "").splitlines()[0],
+        )
+
+    names = ("data", "dream", "repair", "surprise", "morph", "evaluate", "compare", "report")
+    table = {name: of(getattr(commands, name)) for name in names}
+    return {"data": table.pop("data"), "train": (train.train, (train.train.__doc__ or "").splitlines()[0])} | table
+
+
+def _fail(message: str, code: int) -> None:
+    print("reverie: " + " ".join(message.split()), file=sys.stderr)
+    sys.stderr.flush()
+    sys.exit(code)

@@ -1,0 +1,391 @@
+"""The commands that use a finished run."""
+
+import csv
+import io
+import json
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import torch
+import tyro
+from PIL import Image
+from torch import Tensor
+
+from reverie.core import abilities
+from reverie.core.errors import BadInput
+from reverie.core.model import Model, Repairs, Surprised
+from reverie.data import BUILTIN, Data, DataConfig, open_data
+from reverie.data.pictures import is_picture, read_picture
+from reverie.evaluation import Score, from_json, to_json
+from reverie.evaluation import evaluate as measure
+from reverie.plots.pictures import grid, png
+from reverie.progress import bar, say
+from reverie.recording import write_npy
+from reverie.report import write_report
+from reverie.run import Run, as_json, write_atomically
+
+Place = Annotated[str, tyro.conf.arg(metavar="FILE")]
+Folder = tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="RUN", help="a run folder")]]
+File = tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="FILE", help="a picture, or an .npy array")]]
+
+
+def data(
+    data: tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="DATA")]] = "",
+    /,
+    config: Annotated[DataConfig, tyro.conf.arg(name="")] = DataConfig(),  # noqa: B008
+    out: Place = "",
+) -> None:
+    """List the built-in data; or say what DATA holds, as training will see it.
+
+    Args:
+        data: a built-in name, a path, or hf:NAME
+        out: write some training examples here, as a picture
+    """
+    if not data:
+        width = max(map(len, BUILTIN))
+        for name, function in BUILTIN.items():
+            print(f"{name:{width}}  {(function.__doc__ or '').splitlines()[0]}")
+        return
+    opened = _open(data, config)
+    rows = {
+        "name": opened.name,
+        "examples": f"{len(opened.train):,} to train, {len(opened.valid):,} to validate, {len(opened.test):,} to test",
+        "one example": f"{opened.space.kind} {opened.space.shape}, {opened.space.dims:,} entries",
+        "classes": ", ".join(opened.classes[:12]) + (" …" if len(opened.classes) > 12 else "") or "none",
+        "entropy": "unknown" if opened.entropy is None else f"{opened.entropy:.4f} nats per example",
+        "fingerprint": opened.fingerprint,
+    }
+    for key, value in rows.items():
+        print(f"{key:12}  {value}")
+    for file, reason in opened.skipped:
+        print(f"left out      {file}: {reason}")
+    if out:
+        _save_examples(Path(out), opened.train.raw(slice(0, 64)), 8)
+
+
+def dream(
+    run: Folder,
+    /,
+    n: Annotated[int, tyro.conf.arg(aliases=["-n"])] = 64,
+    seed: int = 0,
+    out: Place = "dreams.png",
+    exact: bool = False,
+) -> None:
+    """Dream new examples.
+
+    Args:
+        n: how many
+        seed: of the latents
+        out: a .png of a grid, or an .npy array (n, *shape) in world units
+        exact: draws from p(x) with the grain of p(x|z), not its mean
+    """
+    opened = Run.load(run)
+    _at_least(n, 1, "-n")
+    torch.manual_seed(seed)
+    x = opened.codec.to_world(abilities.dream(opened.model, n, exact=exact))
+    _save_examples(Path(out), x, max(1, round(n**0.5)))
+
+
+def repair(
+    run: Folder,
+    file: File,
+    /,
+    observed: Annotated[str, tyro.conf.arg(metavar="MASK")] = "all",
+    n: Annotated[int, tyro.conf.arg(aliases=["-n"])] = 8,
+    noise: float = 0.0,
+    seed: int = 0,
+    out: Place = "repaired.png",
+) -> None:
+    """Fill in what is missing, or take noise away.
+
+    Args:
+        observed: what was measured: all; left, right, top or bottom (that half); or a picture or boolean .npy, white or True where it was
+        n: how many repairs to draw
+        noise: standard deviation of the noise on what was measured, in world units (of 255 for pictures)
+        out: a .png (what was given, the mean repair, each repair), or an .npy array (n, examples, *shape)
+    """
+    opened = Run.load(run)
+    model = _able(opened, Repairs, "repair")
+    _at_least(n, 1, "-n"), _at_least(noise, 0, "--noise")
+    raw = _read(opened, file)
+    x = opened.codec.to_model(raw)
+    known = _read_observed(observed, opened)
+    if known is None and not noise:
+        raise BadInput("nothing to repair: say what is missing with --observed, or how noisy it is with --noise")
+    known = None if known is None else known.expand_as(x)
+    unit = opened.codec.to_model(torch.ones(1)) - opened.codec.to_model(torch.zeros(1))
+    torch.manual_seed(seed)
+    draws = model.repair(x, known, n, noise * float(unit))
+    if Path(out).suffix == ".npy":
+        write_npy(Path(out), opened.codec.to_world(draws.flatten(0, 1)).unflatten(0, draws.shape[:2]).numpy())
+        print(out)
+        return
+    grey = torch.zeros_like(x)
+    given = x if known is None else torch.where(known, x, grey)
+    rows = [torch.stack([given[i], draws[:, i].mean(0), *draws[:, i]]) for i in range(len(x))]
+    _save_examples(Path(out), opened.codec.to_world(torch.cat(rows)), n + 2)
+
+
+def surprise(
+    run: Folder,
+    data: tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="DATA")]],
+    /,
+    draws: int = 500,
+    seed: int = 0,
+    out: Place = "surprise.csv",
+) -> None:
+    """Say how surprising each example is: -log p(x).
+
+    Args:
+        data: a picture, a folder of pictures, an .npy array, or a built-in name
+        draws: importance samples for each example, where the model needs any
+        out: a .csv with a row for each example
+    """
+    opened = Run.load(run)
+    model = _able(opened, Surprised, "surprise")
+    _at_least(draws, 1, "--draws")
+    torch.manual_seed(seed)
+    names, raw = _examples(opened, data)
+    shift = opened.codec.log_abs_det(raw) if opened.space.kind == "real" else 0.0
+    file = io.StringIO()
+    table = csv.writer(file, lineterminator="\n")
+    table.writerow(["example", "nats", "error", "bits_per_dim", "ess", "method"])
+    with bar("measuring surprise") as progress:
+        for start in range(0, len(raw), 64):
+            found = model.surprise(opened.codec.to_model(raw[start : start + 64]), draws=draws)
+            nats = found.value - shift
+            ess = found.ess if found.ess is not None else [""] * len(nats)
+            for name, value, error, size in zip(names[start:], nats, found.error, ess, strict=False):
+                bits = float(value) / opened.space.dims / float(np.log(2))
+                size = f"{float(size):.1f}" if size != "" else ""
+                table.writerow([name, f"{float(value):.3f}", f"{float(error):.3f}", f"{bits:.4f}", size, found.method])
+            progress(min(start + 64, len(raw)), len(raw))
+    write_atomically(Path(out), file.getvalue().encode())
+    print(out)
+
+
+def morph(
+    run: Folder,
+    a: tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="A")]],
+    b: tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="B")]],
+    /,
+    steps: int = 9,
+    out: Place = "morph.png",
+) -> None:
+    """Walk from one example to another through the latent space.
+
+    Args:
+        a: where to begin: a picture, or an .npy array
+        b: where to end
+        steps: pictures on the way, both ends counted
+        out: a .png, or an .npy array
+    """
+    opened = Run.load(run)
+    _at_least(steps, 2, "--steps")
+    start, end = (opened.codec.to_model(_read(opened, file)[:1]) for file in (a, b))
+    way = abilities.morph(opened.model, start, end, steps)[:, 0]
+    _save_examples(Path(out), opened.codec.to_world(way), steps)
+
+
+def evaluate(
+    run: Folder,
+    data: tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="DATA")]] = "",
+    /,
+    draws: int = 1000,
+    seed: int = 0,
+    json: bool = False,
+) -> None:
+    """Score a run with errors, between the floor (noise) and the ceiling (held-out data).
+
+    Args:
+        data: score against this data; empty: the test set of what it was trained on
+        draws: importance samples for each example
+        json: print JSON, for other programs
+    """
+    opened = Run.load(run)
+    _at_least(draws, 1, "--draws")
+    told = _open(data, DataConfig()) if data else opened.data()
+    if told.space != opened.space:
+        raise BadInput(f"{told.name} has examples {told.space}, and {run} was trained on {opened.space}")
+    scores = measure(opened.model, told, draws=draws, seed=seed)
+    if not data:
+        write_atomically(opened.folder / "scores.json", as_json(to_json(scores)))
+    print(_json(scores) if json else _table(scores))
+
+
+def compare(runs: tyro.conf.Positional[Annotated[tuple[str, ...], tyro.conf.arg(metavar="RUN …")]], /) -> None:
+    """Put the scores of several runs side by side.
+
+    Args:
+        runs: run folders; one that has no scores yet is evaluated
+    """
+    if len(runs) < 2:
+        raise BadInput("compare needs at least two run folders")
+    opened = [Run.load(run) for run in runs]
+    columns = []
+    for run in opened:
+        if not run.scores:
+            say(f"measuring {run.name} …")
+            write_atomically(run.folder / "scores.json", as_json(to_json(measure(run.model, run.data(), seed=run.seed))))
+        columns.append({score.name: score for score in from_json({"scores": run.scores})})
+    names = list(dict.fromkeys(name for column in columns for name in column))
+    labels = [f"{run.name} ({run.config['data']['name']})" for run in opened]
+    print(f"{'':24}" + "".join(f"{label:>28}" for label in labels))
+    for name in names:
+        cells = [_cell(column.get(name)) for column in columns]
+        better = next(column[name] for column in columns if name in column)
+        print(f"{name:24}" + "".join(f"{cell:>28}" for cell in cells) + f"  {better.unit}, {better.better} is better")
+
+
+def report(run: Folder, /) -> None:
+    """Write report.html of a run again.
+
+    Args:
+        run: a run folder
+    """
+    opened = Run.load(run)
+    told = opened.data()
+    scores = from_json({"scores": opened.scores}) if opened.scores else measure(opened.model, told, seed=opened.seed)
+    print(f"report: {write_report(opened, told, scores)}")
+
+
+def _open(source: str, config: DataConfig) -> Data:
+    with bar("reading the pictures") as progress:
+        return open_data(source, config, progress=progress)
+
+
+def _able(run: Run, ability: type, name: str) -> Model:
+    if not isinstance(run.model, ability):
+        raise BadInput(f"{run.name} is a {run.config['model']}, which cannot {name}")
+    return run.model
+
+
+def _at_least(value: float, least: float, flag: str) -> None:
+    if not value >= least:
+        raise BadInput(f"{flag} is {value}; it must be at least {least}")
+
+
+def _read(run: Run, file: str) -> Tensor:
+    """(examples, *shape) world units, from a picture or an array that fits the run's space."""
+    path = Path(file)
+    if path.suffix == ".npy":
+        return _array(run, path)
+    if not path.is_file():
+        raise BadInput(f"no file {file}; give a picture or an .npy array")
+    if not run.space.is_picture:
+        raise BadInput(f"{run.name} was trained on examples of shape {run.space.shape}; give an .npy array of that shape")
+    raw = read_picture(path, run.space).unsqueeze(0)
+    return raw if run.space.kind == "byte" else (raw > 127).to(raw.dtype)
+
+
+def _array(run: Run, path: Path) -> Tensor:
+    try:
+        array = np.load(path, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise BadInput(f"{path} is not a readable .npy array ({' '.join(str(error).split())[:80]})") from error
+    shape = run.space.shape
+    if array.shape == shape:
+        array = array[None]
+    if array.shape[1:] != shape or not len(array):
+        raise BadInput(f"{path} has shape {array.shape}; {run.name} needs (n, {', '.join(map(str, shape))})")
+    if array.dtype.kind not in "buif":
+        raise BadInput(f"{path} holds {array.dtype}, not numbers")
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        raise BadInput(f"{path} holds values that are not finite; mark them with --observed and put 0 there")
+    if run.space.kind in ("byte", "bit"):
+        top = 255 if run.space.kind == "byte" else 1
+        if array.min() < 0 or array.max() > top or (array != np.round(array)).any():
+            raise BadInput(f"{path} holds values other than the whole numbers 0 to {top}")
+        return torch.from_numpy(array.astype(np.uint8))
+    return torch.from_numpy(array.astype(np.float32))
+
+
+def _read_observed(words: str, run: Run) -> Tensor | None:
+    """(1, *shape) bool, True = measured; None for everything."""
+    if words == "all":
+        return None
+    shape = run.space.shape
+    known = torch.zeros(1, *shape, dtype=torch.bool)
+    if words in ("left", "right", "top", "bottom"):
+        axis = -1 if words in ("left", "right") else -2
+        if len(shape) < 2:
+            raise BadInput(f"--observed {words} is for pictures; give a boolean .npy of shape {shape}")
+        half = shape[axis] // 2
+        known.narrow(axis, 0 if words in ("left", "top") else shape[axis] - half, half).fill_(True)
+        return known
+    path = Path(words)
+    if path.suffix == ".npy":
+        try:
+            array = np.load(path, allow_pickle=False)
+        except (OSError, ValueError) as error:
+            raise BadInput(f"--observed {path} is not a readable .npy array") from error
+        if array.dtype != bool or array.shape not in (shape, (1, *shape)):
+            raise BadInput(f"--observed {path} is {array.dtype} {array.shape}; it must be bool {shape}")
+        return torch.from_numpy(array.reshape(1, *shape))
+    if not path.is_file() or not run.space.is_picture:
+        raise BadInput(f"--observed {words}: give all, left, right, top, bottom, a picture or a boolean .npy file")
+    return (read_picture(path, run.space).float().mean(0, keepdim=True) > 127).expand(1, *shape)
+
+
+def _examples(run: Run, source: str) -> tuple[list[str], Tensor]:
+    """Names and world values of what is to be measured."""
+    path = Path(source)
+    if path.is_dir() and run.space.is_picture:
+        files = sorted(p for p in path.rglob("*") if is_picture(p))
+        names, rows = [], []
+        for file in files:
+            try:
+                rows.append(_read(run, str(file)))
+                names.append(str(file.relative_to(path)))
+            except BadInput as error:
+                say(f"left out {error}")
+        if not rows:
+            raise BadInput(f"no usable pictures in {source}")
+        return names, torch.cat(rows)
+    if path.exists():
+        raw = _read(run, source)
+        return [path.name if len(raw) == 1 else f"{path.name}[{i}]" for i in range(len(raw))], raw
+    told = run.config["data"]
+    opened = run.data() if source == told["name"] else _open(source, DataConfig())
+    if opened.space != run.space:
+        raise BadInput(f"{source} has examples {opened.space}, and {run.name} was trained on {run.space}")
+    names = [f"test[{i}]" for i in range(len(opened.test))]
+    return names, opened.test.raw()
+
+
+def _save_examples(path: Path, world: Tensor, columns: int) -> None:
+    """Examples in world units as a picture grid or an array, by the name of the file."""
+    if path.suffix == ".npy":
+        write_npy(path, world.numpy())
+    elif world.dim() != 4:
+        raise BadInput(f"examples of shape {tuple(world.shape[1:])} are no pictures; give --out a name that ends in .npy")
+    elif path.suffix.lower() == ".png":
+        pixels = world.numpy() if world.max() > 1 else world.numpy() * 255
+        image: Image.Image = grid(pixels.astype(np.uint8), columns)
+        write_atomically(path, png(image))
+    else:
+        raise BadInput(f"cannot write {path.name}: give --out a name that ends in .png or .npy")
+    print(path)
+
+
+def _json(scores: list[Score]) -> str:
+    return json.dumps(to_json(scores), indent=2)
+
+
+def _cell(score: Score | None) -> str:
+    if score is None:
+        return "–"
+    return f"{score.value:.4g}" if score.error is None else f"{score.value:.4g} ± {score.error:.2g}"
+
+
+def _table(scores: list[Score]) -> str:
+    def number(value: float | None) -> str:
+        return "–" if value is None else f"{value:.4g}"
+
+    head = f"{'score':24}{'value':>20}{'floor':>10}{'ceiling':>10}  unit"
+    rows = [
+        f"{s.name:24}{_cell(s):>20}{number(s.floor):>10}{number(s.ceiling):>10}  {s.unit}, {s.better} is better; {s.method}"
+        for s in scores
+    ]
+    return "\n".join([head, *rows])

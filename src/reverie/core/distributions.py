@@ -1,0 +1,247 @@
+"""Normalised distributions over an example or a latent, with what the house asks of them.
+
+Leading dimensions are the batch, the last `event_dims` make one event. `log_prob` returns one number
+of nats per event, of the observed coordinates only where `observed` is given (the others are
+integrated out), and never lets an unobserved value reach a gradient.
+"""
+
+import math
+from abc import ABC, abstractmethod
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+class Distribution(ABC):
+    """What the house asks of any distribution."""
+
+    @property
+    @abstractmethod
+    def mean(self) -> Tensor:
+        """(*batch, *event)"""
+
+    @abstractmethod
+    def sample(self, n: int | None = None) -> Tensor:
+        """A draw (*batch, *event), or `n` of them (n, *batch, *event); differentiable where it can be."""
+
+    @abstractmethod
+    def log_prob(self, x: Tensor, observed: Tensor | None = None) -> Tensor:
+        """(*batch) nats."""
+
+
+class Factorised(Distribution):
+    """Independent coordinates: the log-probability of an event is a sum of terms."""
+
+    event_dims: int
+
+    @abstractmethod
+    def terms(self, x: Tensor) -> Tensor:
+        """(*batch, *event) nats of each coordinate on its own."""
+
+    def log_prob(self, x: Tensor, observed: Tensor | None = None) -> Tensor:
+        if observed is None:
+            return self.terms(x).flatten(-self.event_dims).sum(-1)
+        # A NaN or an impossible value behind the mask must not reach the gradient: replace it
+        # before the terms are computed, and its term afterwards.
+        terms = self.terms(torch.where(observed, x, self.mean.detach()))
+        return torch.where(observed, terms, terms.new_zeros(())).flatten(-self.event_dims).sum(-1)
+
+    @abstractmethod
+    def denoise(self, y: Tensor, noise: float) -> Tensor:
+        """Draws x from p(x | y), where y = x + Gaussian noise of standard deviation `noise` > 0."""
+
+    def fill(self, y: Tensor, observed: Tensor | None, noise: float) -> Tensor:
+        """Draws x given its observed entries `y`, exact (noise 0) or noisy."""
+        known = self.denoise(y, noise) if noise > 0 else y
+        return known if observed is None else torch.where(observed, known, self.sample())
+
+
+class Gaussian(Factorised):
+    """Diagonal normal with mean (*batch, *event) and log standard deviation broadcastable to it.
+
+    >>> Gaussian(torch.zeros(2, 3), torch.zeros(3)).log_prob(torch.zeros(2, 3))
+    tensor([-2.7568, -2.7568])
+    """
+
+    def __init__(self, mean: Tensor, log_scale: Tensor, event_dims: int = 1):
+        self.loc, self.log_scale, self.event_dims = mean, log_scale, event_dims
+
+    @property
+    def mean(self) -> Tensor:
+        return self.loc
+
+    def sample(self, n: int | None = None) -> Tensor:
+        shape = self.loc.shape if n is None else (n, *self.loc.shape)
+        noise = torch.randn(shape, dtype=self.loc.dtype, device=self.loc.device)
+        return self.loc + self.log_scale.exp() * noise
+
+    def terms(self, x: Tensor) -> Tensor:
+        error = (x - self.loc) * torch.exp(-self.log_scale)
+        return -0.5 * error.square() - self.log_scale - 0.5 * math.log(2 * math.pi)
+
+    def kl_to_standard(self) -> Tensor:
+        """(*batch, *event) nats of KL to the standard normal, coordinate by coordinate."""
+        return 0.5 * (self.loc.square() + torch.expm1(2 * self.log_scale)) - self.log_scale
+
+    def denoise(self, y: Tensor, noise: float) -> Tensor:
+        variance = torch.exp(2 * self.log_scale)
+        trust = variance / (variance + noise**2)
+        return Gaussian(
+            self.loc + trust * (y - self.loc), 0.5 * torch.log(trust * noise**2), self.event_dims
+        ).sample()
+
+
+class Bernoulli(Factorised):
+    """Bits, by their logits (*batch, *event).
+
+    >>> Bernoulli(torch.zeros(1, 4)).log_prob(torch.ones(1, 4)) / math.log(2)
+    tensor([-4.])
+    """
+
+    def __init__(self, logits: Tensor, event_dims: int = 1):
+        self.logits, self.event_dims = logits, event_dims
+
+    @property
+    def mean(self) -> Tensor:
+        return torch.sigmoid(self.logits)
+
+    def sample(self, n: int | None = None) -> Tensor:
+        p = self.mean if n is None else self.mean.expand(n, *self.logits.shape)
+        return torch.bernoulli(p)
+
+    def terms(self, x: Tensor) -> Tensor:
+        return x * self.logits - F.softplus(self.logits)
+
+    def denoise(self, y: Tensor, noise: float) -> Tensor:
+        # log N(y; 1, s) - log N(y; 0, s) = (y - 1/2) / s^2
+        return torch.bernoulli(torch.sigmoid(self.logits + (y - 0.5) / noise**2))
+
+
+class Lattice(Factorised):
+    """A table: every coordinate has a probability for each of the `values` (levels,) of its lattice.
+
+    `logits` (*batch, *event, levels), not necessarily normalised.
+
+    >>> uniform = Lattice(torch.zeros(1, 2, 256), torch.arange(256) / 127.5 - 1)
+    >>> uniform.log_prob(uniform.sample()) / math.log(2)
+    tensor([-16.])
+    """
+
+    def __init__(self, logits: Tensor, values: Tensor, event_dims: int = 1):
+        self.log_p = torch.log_softmax(logits, -1)
+        self.values, self.event_dims = values, event_dims
+
+    @property
+    def mean(self) -> Tensor:
+        return self.log_p.exp() @ self.values
+
+    def sample(self, n: int | None = None) -> Tensor:
+        p = self.log_p.exp()
+        draws = torch.multinomial(p.flatten(0, -2), n or 1, replacement=True)  # (batch x event, n)
+        x = self.values[draws.T].view(n or 1, *p.shape[:-1])
+        return x[0] if n is None else x
+
+    def terms(self, x: Tensor) -> Tensor:
+        log_p = self.log_p.expand(*x.shape, -1)
+        return log_p.gather(-1, self.levels(x).unsqueeze(-1)).squeeze(-1)
+
+    def denoise(self, y: Tensor, noise: float) -> Tensor:
+        fit = -0.5 * ((y.unsqueeze(-1) - self.values) / noise).square()
+        return Lattice(self.log_p + fit, self.values, self.event_dims).sample()
+
+    def levels(self, x: Tensor) -> Tensor:
+        """The index of each entry of x in `values`."""
+        step = self.values[1] - self.values[0]
+        return torch.round((x - self.values[0]) / step).long().clamp(0, len(self.values) - 1)
+
+
+class Binned(Factorised):
+    """Bytes by a Gaussian density: the mass of a bin is its width times the density at its centre.
+
+    Over an endless lattice these masses sum to one, to within exp(-2 pi^2 s^2) for a deviation of s
+    bytes; what falls outside 0..255 is wasted, so a surprise is never flattered.
+    """
+
+    width = 2 / 255
+
+    def __init__(self, density: Gaussian):
+        self.density, self.event_dims = density, density.event_dims
+
+    @property
+    def mean(self) -> Tensor:
+        return self.density.mean
+
+    def sample(self, n: int | None = None) -> Tensor:
+        return snap(self.density.sample(n))
+
+    def terms(self, x: Tensor) -> Tensor:
+        return self.density.terms(x) + math.log(self.width)
+
+    def denoise(self, y: Tensor, noise: float) -> Tensor:
+        return snap(self.density.denoise(y, noise))
+
+
+def snap(x: Tensor) -> Tensor:
+    """The nearest byte, in model units."""
+    return torch.round((x.clamp(-1, 1) + 1) * 127.5) / 127.5 - 1
+
+
+class LogisticMixture(Factorised):
+    """Bytes: a mixture of logistic densities, each integrated over the 256 bins of [-1, 1]; the first and
+    last bin take the tails, so the masses sum to one (Salimans, Karpathy, Chen, Kingma 2017, arXiv 1701.05517).
+
+    `loc`, `log_scale`, `logits`: (*batch, M, *event), the last unnormalised mixture weights.
+
+    >>> one = torch.zeros(1, 1, 1)
+    >>> p = LogisticMixture(one, one, one)
+    >>> everything = torch.stack([p.log_prob(v.view(1, 1)) for v in torch.arange(256) / 127.5 - 1])
+    >>> round(everything.exp().sum().item(), 5)
+    1.0
+    """
+
+    half_bin = 1 / 255
+
+    def __init__(self, loc: Tensor, log_scale: Tensor, logits: Tensor, event_dims: int = 1):
+        self.loc, self.log_scale, self.logits, self.event_dims = loc, log_scale, logits, event_dims
+        self.axis = -event_dims - 1
+
+    @property
+    def mean(self) -> Tensor:
+        """The mean of the undiscretised mixture, cut to [-1, 1] (tails beyond the edges pile up in the last bins)."""
+        if self.loc.shape[self.axis] == 1:
+            return self.loc.squeeze(self.axis).clamp(-1, 1)
+        return (torch.softmax(self.logits, self.axis) * self.loc.clamp(-1, 1)).sum(self.axis)
+
+    def sample(self, n: int | None = None) -> Tensor:
+        loc, log_scale, logits = self.loc, self.log_scale, self.logits
+        if n is not None:
+            loc, log_scale, logits = (p.expand(n, *p.shape) for p in (loc, log_scale, logits))
+        if loc.shape[self.axis] > 1:
+            gumbel = -torch.empty_like(loc).exponential_().log()
+            chosen = (logits + gumbel).argmax(self.axis, keepdim=True)
+            loc, log_scale = loc.gather(self.axis, chosen), log_scale.gather(self.axis, chosen)
+        u = torch.rand_like(loc).clamp(1e-7, 1 - 1e-7)
+        return snap((loc + log_scale.exp() * torch.logit(u)).squeeze(self.axis))
+
+    def terms(self, x: Tensor) -> Tensor:
+        x = x.unsqueeze(self.axis)
+        inverse = torch.exp(-self.log_scale)
+        centred = x - self.loc
+        above = inverse * (centred + self.half_bin)
+        below = inverse * (centred - self.half_bin)
+        # S(above) - S(below) = S(above) S(-below) (1 - exp(below - above)), and above - below does not
+        # depend on x: three terms that each stay finite however far x is from loc.
+        log_left, log_right = F.logsigmoid(above), F.logsigmoid(-below)
+        log_width = torch.log(-torch.expm1(-2 * self.half_bin * inverse))
+        inside = log_left + log_right + log_width
+        edge = 1 - self.half_bin
+        log_mass = torch.where(x < -edge, log_left, torch.where(x > edge, log_right, inside))
+        if self.loc.shape[self.axis] == 1:
+            return log_mass.squeeze(self.axis)
+        return torch.logsumexp(log_mass + torch.log_softmax(self.logits, self.axis), self.axis)
+
+    def denoise(self, y: Tensor, noise: float) -> Tensor:
+        values = torch.arange(256, device=y.device, dtype=y.dtype) / 127.5 - 1
+        table = torch.stack([self.terms(v.expand_as(y)) for v in values], -1)
+        return Lattice(table, values, self.event_dims).denoise(y, noise)

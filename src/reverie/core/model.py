@@ -1,0 +1,107 @@
+"""The contract between a family and the house: a model is a generator of phases, and what it can do is its methods."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol, runtime_checkable
+
+from torch import Tensor, nn
+
+from reverie.core.distributions import Distribution
+from reverie.core.recipe import TrainingConfig
+from reverie.core.space import Space
+
+
+class Batch(NamedTuple):
+    """Examples in model units, as the loader hands them to a model."""
+
+    x: Tensor  # (B, *shape), 0 where unobserved
+    observed: Tensor | None = None  # (B, *shape) bool, True = measured; None: every entry was
+    given: Tensor | None = None  # (B, ...) labels or external inputs the model is conditioned on
+
+
+class Phase(NamedTuple):
+    """One learner's turn."""
+
+    learner: str  # whose parameters move: a key of Model.learners()
+    loss: Tensor  # () what is differentiated
+    report: Tensor | None = None  # () what is told, in nats per example, where it is not the loss itself
+
+
+class Estimate(NamedTuple):
+    """A number that says how sure it is, in what unit, which way is better, and how it was made."""
+
+    value: Any  # float, or (B,) Tensor for a value per example
+    error: Any  # its standard error, same shape; 0 where exact
+    unit: str
+    better: Literal["lower", "higher", "near"]
+    method: str = "exact"
+    ess: Any = None  # effective sample size of an importance-weighted value, same shape
+
+
+class Model(nn.Module, ABC):
+    """A model of the world: how to learn it (`phases` or `solve`) and how to dream from it (`sample`).
+
+    Every other ability is one of the protocols below; a missing method is a missing button.
+    Subclasses are final: nobody inherits from a concrete model.
+    """
+
+    Config: ClassVar[type]
+    kinds: ClassVar[tuple[str, ...]] = ("bit", "byte", "real")  # the spaces the family can model
+
+    def __init__(self, config: Any, space: Space):
+        super().__init__()
+        self.config = config
+        self.space = space
+
+    @classmethod
+    def recipe(cls, space: Space, count: int) -> tuple[Any, TrainingConfig]:
+        """The family's default settings for `count` training examples of `space`, found by measurement."""
+        return cls.Config(), TrainingConfig()
+
+    def learners(self) -> dict[str, Iterable[nn.Parameter]]:
+        """Named groups of parameters; together a partition of them. Empty: the model has `solve` instead."""
+        return {"all": self.parameters()}
+
+    def phases(self, batch: Batch, step: int) -> Iterator[Phase]:
+        """The losses of one round, lazily: code after a `yield` sees the step taken."""
+        raise NotImplementedError(f"{type(self).__name__} has no phases; it is solved in closed form")
+
+    def solve(self, data: Any) -> None:
+        """Fits the model in closed form to `data` (a Data); only for models without learners."""
+        raise NotImplementedError(f"{type(self).__name__} learns in phases")
+
+    @abstractmethod
+    def sample(self, n: int, given: Tensor | None = None) -> Tensor:
+        """(n, *shape) independent draws from p(x), model units."""
+
+
+@runtime_checkable
+class Encodes(Protocol):
+    """Perceives: q(z given x)."""
+
+    def encode(self, x: Tensor) -> Distribution: ...
+
+
+@runtime_checkable
+class Decodes(Protocol):
+    """Imagines: p(x given z)."""
+
+    def decode(self, z: Tensor) -> Distribution: ...
+
+
+@runtime_checkable
+class Surprised(Protocol):
+    """-log p(x) in nats per example; of the observed entries where `observed` is given.
+
+    `draws`: how many importance samples an estimate may use; an exact model needs none.
+    """
+
+    def surprise(self, x: Tensor, observed: Tensor | None = None, draws: int = 100) -> Estimate: ...
+
+
+@runtime_checkable
+class Repairs(Protocol):
+    """Draws (n, B, *shape) from p(clean x given its observed entries, each seen with Gaussian noise of
+    standard deviation `noise` in model units). At noise 0 observed entries come back bit-equal."""
+
+    def repair(self, x: Tensor, observed: Tensor | None, n: int, noise: float = 0.0) -> Tensor: ...

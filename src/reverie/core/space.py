@@ -1,0 +1,61 @@
+"""What one example is."""
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor
+
+from reverie.core.errors import BadInput
+
+Kind = Literal["bit", "byte", "real", "count", "category"]
+
+
+@dataclass(frozen=True)
+class Space:
+    """The shape of one example and the kind of number each of its entries is, in model units.
+
+    `bit`: 0 or 1. `byte`: 256 evenly spaced values from -1 to 1. `real`: about zero mean and unit
+    variance. `count`: 0, 1, 2 … `category`: a class number. The kind decides the default likelihood.
+
+    >>> Space((1, 48, 40), "byte").dims
+    1920
+    """
+
+    shape: tuple[int, ...]  # (C, H, W) picture, (T, N) series, (D,) point
+    kind: Kind
+
+    def __post_init__(self) -> None:
+        if not self.shape or any(n < 1 for n in self.shape):
+            raise BadInput(f"an example of shape {self.shape} has no entries; every size must be at least 1")
+        if self.kind not in get_args(Kind):
+            raise BadInput(f"unknown kind of number {self.kind!r}; one of {', '.join(get_args(Kind))}")
+
+    @property
+    def dims(self) -> int:
+        """Entries in one example."""
+        return math.prod(self.shape)
+
+    @property
+    def is_picture(self) -> bool:
+        return len(self.shape) == 3
+
+    @property
+    def lattice(self) -> Tensor | None:
+        """(levels,) every value an entry can take, in model units; None where there are infinitely many."""
+        if self.kind == "byte":
+            return torch.arange(256) / 127.5 - 1
+        if self.kind == "bit":
+            return torch.arange(2.0)
+        return None
+
+    def to_json(self) -> dict[str, Any]:
+        return {"shape": list(self.shape), "kind": self.kind}
+
+    @staticmethod
+    def from_json(values: Any) -> "Space":
+        try:
+            return Space(tuple(int(n) for n in values["shape"]), values["kind"])
+        except (TypeError, KeyError, ValueError) as error:
+            raise BadInput(f"a space needs a shape and a kind, not {values!r}") from error

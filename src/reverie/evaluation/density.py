@@ -1,0 +1,73 @@
+"""How likely a model finds what it has not seen: -log p(x), in the units of the data."""
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from reverie.core.model import Estimate, Surprised
+from reverie.evaluation.resampling import error_of_mean
+
+
+@torch.no_grad()
+def surprises(model: Surprised, x: Tensor, draws: int, at_once: int = 256) -> Estimate:
+    """`model.surprise` of x (n, *shape), part by part: float64 arrays (n,) of nats and of the estimator's errors."""
+    parts = [model.surprise(part, draws=draws) for part in torch.split(x, at_once)]
+    value, error = (
+        np.concatenate([np.asarray(torch.as_tensor(column).detach().cpu().double()).reshape(-1) for column in columns])
+        for columns in ([p.value for p in parts], [p.error for p in parts])
+    )
+    return Estimate(value, error, "nats", "lower", parts[0].method)
+
+
+def nats(found: Estimate, x: Tensor, codec: Any, groups: ArrayLike | None = None) -> Estimate:
+    """Mean -log p over examples, nats of the raw data, from their `surprises` as the model sees them (x (n, *shape)).
+
+    For kinds on a lattice p is a probability, otherwise a density in world units: the codec's log|det|
+    carries it over. The error is over new examples (or new groups of them). The estimator's own
+    error is in it already: each value varies by both; alone it counts only where there is one example.
+    """
+    log_det = codec.log_abs_det(x)
+    value = found.value - np.asarray(torch.as_tensor(log_det).detach().cpu().double())
+    own = float(np.sqrt(np.square(found.error).sum()) / len(value))
+    independent = len(value) if groups is None else len(np.unique(np.asarray(groups)))
+    error = max(own, error_of_mean(value, groups)) if independent > 1 else own
+    return Estimate(float(value.mean()), error, "nats", "lower", f"{found.method}, {len(value)} examples")
+
+
+def bits_per_dim(
+    model: Surprised, x: Tensor, codec: Any, draws: int = 1000, groups: ArrayLike | None = None
+) -> Estimate:
+    """Mean -log2 p over held-out examples x (n, *shape), over the entries of one.
+
+    An importance-weighted estimate is on average never below the truth, so it flatters no model.
+    """
+    return per_dim(nats(surprises(model, x, draws), x, codec, groups), math.prod(x.shape[1:]))
+
+
+def per_dim(found: Estimate, dims: int) -> Estimate:
+    """Nats of an example into bits per entry.
+
+    >>> per_dim(Estimate(4 * math.log(2), 0.0, "nats", "lower"), 4).value
+    1.0
+    """
+    unit = dims * math.log(2)
+    return found._replace(value=found.value / unit, error=found.error / unit, unit="bits/dim")
+
+
+def kl_exact(
+    model: Surprised, support: Tensor, probability: Tensor | NDArray[np.floating], draws: int = 1000
+) -> Estimate:
+    """KL(p || q) in nats of the model q from a world p known in full: `support` (n, *shape), `probability` (n,).
+
+    The error is the estimator's alone: no example is left to chance.
+    """
+    p = np.asarray(torch.as_tensor(probability).double())
+    found = surprises(model, support, draws)
+    seen = p > 0
+    terms = p[seen] * (np.log(p[seen]) + found.value[seen])
+    error = float(np.linalg.norm(p[seen] * found.error[seen]))
+    return Estimate(float(terms.sum()), error, "nats", "lower", f"{found.method}, {len(p)} examples, all there are")

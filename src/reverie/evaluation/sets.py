@@ -1,0 +1,127 @@
+"""The scores of a set of dreams beside a set of held-out examples."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from reverie.core.abilities import dream
+from reverie.core.model import Decodes, Estimate, Model
+from reverie.evaluation import pictures
+from reverie.evaluation.features import Extractor, Features, Identity, PixelPCA, RandomConv
+from reverie.evaluation.resampling import blocks
+from reverie.evaluation.scores import Score, score
+
+FEWEST = 12  # examples in a set, below which sets are not compared
+FITTED_ON = 1000  # training examples that feature extractors see
+
+
+class Examples(NamedTuple):
+    """Examples (n, *shape) in model units, and the groups (n,) that were drawn as wholes, if any were."""
+
+    x: Tensor
+    groups: NDArray[Any] | None = None
+
+    @staticmethod
+    def of(x: Tensor, groups: Any) -> "Examples":
+        """One or two groups tell nothing about how groups differ: examples then stand for themselves."""
+        names = None if groups is None else np.asarray(groups)[: len(x)]
+        return Examples(x, None if names is None or len(np.unique(names)) < 3 else names)
+
+    @property
+    def errors_over(self) -> list[str]:
+        return [] if self.groups is None else [f"errors over {len(np.unique(self.groups))} groups"]
+
+
+class Seen(NamedTuple):
+    """Examples through a feature extractor: (n, F)."""
+
+    features: Features
+    groups: NDArray[Any] | None
+
+
+def score_dreams(model: Model, noise: Model, train: Examples, held: Examples, count: int, seed: int) -> list[Score]:
+    """Every distance of `count` dreams, exact draws from p(x), to the held-out examples, and of them to the training
+    examples; for models that decode latents also the kernel distances of dreams without the grain of p(x|z) (`_clean`).
+    """
+    if min(len(train.x), len(held.x), count) < FEWEST:
+        return []
+    own, floor = Examples(_draw(model.sample, count, seed)), Examples(_draw(noise.sample, count, seed))
+    ceiling = _some(train, count, seed)
+    means = None
+    if isinstance(model, Decodes) and getattr(model, "prior", None) is not None:
+        means = Examples(_draw(lambda n: dream(model, n), count, seed))
+    counts = [f"{count} dreams", f"{len(held.x)} held-out", *held.errors_over]
+    scores = []
+    for suffix, extractor in _extractors(train.x[:FITTED_ON]).items():
+        real, low, high = (_see(examples, extractor) for examples in (held, floor, ceiling))
+        found, least, most = (_distances(real, fake, high, suffix) for fake in (_see(own, extractor), low, high))
+        how = f"{extractor.name} {extractor.hash}"
+        scores += [score(name, found[name], least[name].value, most[name].value, how, *counts) for name in found]
+        if means is not None:
+            clean = _kernels(real, _see(means, extractor), high, suffix)
+            ends = {name: (least[name].value, most[name].value) for name in clean}
+            how = f"{how}, means of p(x|z)"
+            scores += [score(f"{name}_clean", e, *ends[name], how, *counts) for name, e in clean.items()]
+    return [*scores, _memorisation(train, held, own, floor, counts)]
+
+
+def _extractors(x: Tensor) -> dict[str, Extractor]:
+    """By what they append to the name of a score."""
+    return {"": PixelPCA(x), "_conv": RandomConv(x)} if x.dim() == 4 else {"": Identity()}
+
+
+def _distances(real: Seen, fake: Seen, ceiling: Seen, suffix: str) -> dict[str, Estimate]:
+    scores = _kernels(real, fake, ceiling, suffix)
+    scores[f"frechet_distance{suffix}"] = pictures.frechet_distance(
+        real.features, fake.features, real.groups, fake.groups
+    )
+    if suffix == "":
+        k = min(5, _fewest(real) - 1, _fewest(fake) - 1)
+        scores |= pictures.precision_recall_density_coverage(real.features, fake.features, k, real.groups, fake.groups)
+    return scores
+
+
+def _kernels(real: Seen, fake: Seen, ceiling: Seen, suffix: str) -> dict[str, Estimate]:
+    """The kernel distance of `fake`, and its excess over that of training examples, which is known far better."""
+    distance = pictures.kernel_distance(real.features, fake.features, real.groups, fake.groups)
+    excess = pictures.kernel_difference(
+        real.features, fake.features, ceiling.features, real.groups, fake.groups, ceiling.groups
+    )
+    return {f"kernel_distance{suffix}": distance, f"kernel_excess{suffix}": excess}
+
+
+def _memorisation(train: Examples, held: Examples, own: Examples, floor: Examples, counts: list[str]) -> Score:
+    mirror = train.x.dim() == 4
+
+    def ratio(fake: Tensor) -> Estimate:
+        sets = (x.cpu().numpy() for x in (train.x, held.x, fake))
+        return pictures.memorisation(*sets, groups=held.groups, mirror=mirror)
+
+    among = f"among {len(train.x)} training examples" + " and their mirror images" * mirror
+    return score("memorisation", ratio(own.x), ratio(floor.x).value, ratio(held.x).value, among, *counts)
+
+
+def _see(examples: Examples, extractor: Extractor) -> Seen:
+    return Seen(extractor(examples.x), examples.groups)
+
+
+def _fewest(seen: Seen) -> int:
+    """Examples left when the largest block is left out."""
+    return len(seen.features) - int(np.bincount(blocks(len(seen.features), seen.groups)).max())
+
+
+def _draw(sample: Callable[[int], Tensor], count: int, seed: int, at_once: int = 250) -> Tensor:
+    torch.manual_seed(seed)
+    sizes = [min(at_once, count - i) for i in range(0, count, at_once)]
+    return torch.cat([sample(n).cpu().float() for n in sizes])
+
+
+def _some(train: Examples, count: int, seed: int) -> Examples:
+    """Training examples that play the dreams."""
+    torch.manual_seed(seed)
+    chosen = torch.randperm(len(train.x))[:count]
+    return Examples.of(train.x[chosen], None if train.groups is None else train.groups[chosen.numpy()])

@@ -1,0 +1,86 @@
+"""The variational autoencoder (Kingma & Welling 2013, arXiv 1312.6114; Rezende, Mohamed & Wierstra 2014)."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from reverie.core.config import knob
+from reverie.core.distributions import Factorised, Gaussian
+from reverie.core.model import Batch, Phase
+from reverie.core.recipe import TrainingConfig
+from reverie.core.space import Space
+from reverie.models.latent import LatentModel
+from reverie.nets import conv, mlp
+from reverie.nets.likelihoods import head
+from reverie.nets.priors import prior
+
+
+@dataclass(frozen=True)
+class VAEConfig:
+    net: Literal["mlp", "conv"] = knob("mlp", "perceptrons, or convolutions (pictures only)")
+    latent: int = knob(32, "size of z", low=1)
+    width: int = knob(512, "units of a hidden layer; of convolutions, channels at the finest scale", low=1)
+    depth: int = knob(2, "hidden layers; of convolutions, residual blocks at every scale", low=1)
+    skip: bool = knob(False, "a linear path beside the network, in the encoder and in the decoder")
+    prior: Literal["normal", "mixture"] = knob("normal", "p(z): standard normal, or a learned mixture of Gaussians")
+    components: int = knob(1, "Gaussians, each of full covariance, in the mixture prior", low=1)
+    logistics: int = knob(1, "logistic densities in the likelihood of a byte", low=1)
+    beta: float = knob(1.0, "weight of the KL term in the loss; the bound itself has 1", low=0.0)
+    free_bits: float = knob(0.0, "nats of KL that each latent may use for free", low=0.0)
+    warmup: int = knob(0, "rounds over which the weight of the KL term rises from zero", low=0)
+
+
+class VAE(LatentModel):
+    """p(z) p(x|z) with a recognition model q(z|x) = N(mu(x), diag sigma(x)^2), trained by the evidence bound
+
+        log p(x) >= E_q log p(x|z) - KL(q(z|x) || p(z)).
+
+    >>> vae = VAE(VAEConfig(latent=2, width=8), Space((1, 4, 4), "bit"))
+    >>> vae.sample(3).shape
+    torch.Size([3, 1, 4, 4])
+    """
+
+    Config = VAEConfig
+
+    def __init__(self, config: VAEConfig, space: Space):
+        super().__init__(config, space)
+        self.prior = prior(config.prior, config.latent, config.components)
+        self.likelihood = head(space, config.logistics)
+        build = conv.autoencoder if config.net == "conv" else mlp.autoencoder
+        self.encoder, self.decoder = build(
+            space.shape, 2 * config.latent, config.latent, self.likelihood.channels, config.width, config.depth
+        )
+        if config.skip:
+            self.encoder_skip = nn.Linear(space.dims, config.latent)
+            self.decoder_skip = nn.Linear(config.latent, space.dims, bias=False)
+
+    @classmethod
+    def recipe(cls, space: Space, count: int) -> tuple[VAEConfig, TrainingConfig]:
+        return VAEConfig(), TrainingConfig()
+
+    def encode(self, x: Tensor) -> Gaussian:
+        mean, log_scale = self.encoder(x).chunk(2, -1)
+        if self.config.skip:
+            mean = mean + self.encoder_skip(x.flatten(1))
+        return Gaussian(mean, log_scale.clamp(-7, 3))
+
+    def decode(self, z: Tensor) -> Factorised:
+        raw = self.decoder(z)
+        if self.config.skip:
+            return self.likelihood(raw, self.decoder_skip(z))
+        return self.likelihood(raw)
+
+    def phases(self, batch: Batch, step: int) -> Iterator[Phase]:
+        x, config = batch.x, self.config
+        q = self.encode(x)
+        z = q.sample()
+        likelihood = self.decode(z).log_prob(x, batch.observed).mean()
+        kl = self.prior.kl(q, z)  # (B,) or (B, Z)
+        bound = likelihood - kl.flatten(1).sum(1).mean() if kl.dim() > 1 else likelihood - kl.mean()
+        free = config.free_bits * (config.latent if kl.dim() == 1 else 1)
+        charged = kl.mean(0).clamp(min=free).sum() if free > 0 else likelihood - bound
+        weight = config.beta * (min(1.0, (step + 1) / config.warmup) if config.warmup else 1.0)
+        yield Phase("all", weight * charged - likelihood, -bound.detach())

@@ -1,0 +1,42 @@
+"""Perceptrons."""
+
+import math
+
+from torch import Tensor, nn
+
+
+def autoencoder(
+    shape: tuple[int, ...], code: int, latent: int, channels: int, width: int, depth: int
+) -> tuple[nn.Module, nn.Module]:
+    """An encoder (B, *shape) -> (B, code) and a decoder (B, latent) -> (B, channels, *shape)."""
+    dims = math.prod(shape)
+    encoder = nn.Sequential(nn.Flatten(), *mlp(dims, width, depth, code))
+    decoder = nn.Sequential(*mlp(latent, width, depth, channels * dims), nn.Unflatten(1, (channels, *shape)))
+    return encoder, decoder
+
+
+class ResidualLayer(nn.Module):
+    """h + W2 silu(W1 norm(h)); starts as the identity."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.inner = nn.Linear(width, width)
+        self.outer = nn.Linear(width, width)
+        nn.init.zeros_(self.outer.weight)
+        nn.init.zeros_(self.outer.bias)
+
+    def forward(self, h: Tensor) -> Tensor:
+        return h + self.outer(nn.functional.silu(self.inner(self.norm(h))))
+
+
+def mlp(inputs: int, width: int, depth: int, outputs: int) -> nn.Sequential:
+    """inputs -> width (depth times, ReLU) -> outputs.
+
+    >>> import torch
+    >>> mlp(4, 8, 2, 3)(torch.zeros(5, 4)).shape
+    torch.Size([5, 3])
+    """
+    sizes = [inputs, *[width] * depth]
+    layers = [layer for a, b in zip(sizes, sizes[1:], strict=False) for layer in (nn.Linear(a, b), nn.ReLU())]
+    return nn.Sequential(*layers, nn.Linear(sizes[-1], outputs))

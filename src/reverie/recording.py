@@ -1,0 +1,123 @@
+"""Training with a memory: the loop, and what of it is kept in the run folder as it goes."""
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from lightning.fabric import Fabric
+
+from reverie.core import abilities
+from reverie.core.config import to_json
+from reverie.core.model import Model
+from reverie.data import Data
+from reverie.run import Run, as_json, write_atomically
+from reverie.training import Report, State, training, validate
+
+DREAMS = 64  # pictures of each frame of the film
+FRAMES = 24
+ROWS = 200  # of log.jsonl
+SAVE_EVERY = 15.0  # seconds between two checkpoints
+
+
+def record(run: Run, data: Data, fabric: Fabric) -> Iterator[Report]:
+    """Trains the run from wherever it stands to its end; every Report has been recorded when it comes.
+
+    Nothing that is written depends on the clock but *when* checkpoints are made, so a run that was
+    killed at any moment and resumed ends with the same bytes as one that was not.
+    """
+    config = run.training
+    with torch.random.fork_rng():
+        torch.manual_seed(run.seed)
+        state = State(fabric.to_device(run.blank("cpu")), config)
+    resumed = run.restore_state(state)
+    every = max(1, config.steps // ROWS)
+    writing = fabric.is_global_zero
+    if writing:
+        _forget_after(run.folder / "log.jsonl", state.step)
+        if not resumed:
+            keep_dreams(run, state.average, data, 0)
+    frames, saved = film_steps(config.steps), time.monotonic()
+    held: list[dict[str, float]] = []
+    for report in training(state, data, run.seed, fabric):
+        held.append(report.losses)
+        step, last = report.step, report.step == config.steps
+        if writing and step in frames:
+            keep_dreams(run, state.average, data, step)
+        if step % every and not last:
+            yield report
+            continue
+        if writing:
+            row = {"step": step, "losses": _means(held), "rate": report.rate}
+            if last or (step // every) % 5 == 0:
+                row["valid"] = validate(state.average, data, step, run.seed)
+            _append(run.folder / "log.jsonl", row)
+            # Checkpoints stand only where a row of the log ends: no half-summed losses to carry over.
+            if last or time.monotonic() - saved > SAVE_EVERY:
+                keep_state(run, state)
+                saved = time.monotonic()
+        held.clear()
+        yield report
+    if writing and not (run.folder / "model.safetensors").exists():
+        keep_state(run, state)
+    fabric.barrier()
+
+
+def film_steps(steps: int) -> set[int]:
+    """The rounds after which the machine is asked to dream: often at first, when much changes."""
+    return {round(steps * (i / FRAMES) ** 2) for i in range(1, FRAMES + 1)}
+
+
+def keep_state(run: Run, state: State) -> None:
+    """The weights to use, and all that is needed to go on."""
+    if not state.parameters:
+        # A model solved in closed form has chosen its own size: its settings are those it ended with.
+        run.config["model_config"] = to_json(state.model.config)
+        write_atomically(run.folder / "config.json", as_json(run.config))
+    run.save_model(state.average)
+    run.save_state(state)
+
+
+@torch.no_grad()
+def keep_dreams(run: Run, model: Model, data: Data, step: int) -> None:
+    """DREAMS dreams in world units, always from the same latents."""
+    with torch.random.fork_rng():
+        torch.manual_seed(run.seed)
+        x = data.codec.to_world(abilities.dream(model, DREAMS).cpu()).numpy()
+    write_npy(run.folder / "dreams" / f"{step:08d}.npy", x)
+
+
+def write_npy(path: Path, array: np.ndarray) -> None:
+    """An .npy file, atomically."""
+    import io
+
+    buffer = io.BytesIO()
+    np.save(buffer, np.ascontiguousarray(array), allow_pickle=False)
+    write_atomically(path, buffer.getvalue())
+
+
+def _means(rows: list[dict[str, float]]) -> dict[str, float]:
+    return {name: sum(row[name] for row in rows) / len(rows) for name in rows[-1]}
+
+
+def _append(path: Path, row: dict) -> None:
+    with path.open("a") as file:
+        file.write(json.dumps(row) + "\n")
+
+
+def _forget_after(path: Path, step: int) -> None:
+    """Drops the rows that were written after the checkpoint training goes on from, and a torn last line."""
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text().splitlines():
+        try:
+            row = json.loads(line)
+        except ValueError:
+            break
+        if row["step"] > step:
+            break
+        kept.append(line + "\n")
+    write_atomically(path, "".join(kept).encode())

@@ -1,0 +1,236 @@
+"""The run folder: everything a trained machine is, in JSON and safetensors, read with suspicion."""
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from reverie.core.config import from_json, to_json
+from reverie.core.errors import BadInput
+from reverie.core.model import Model
+from reverie.core.recipe import TrainingConfig
+from reverie.core.space import Space
+from reverie.data import Data, open_data
+from reverie.data.codecs import Codec, codec_from_json
+from reverie.models import MODELS
+from reverie.training import State
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Puts `content` at `path` whole or not at all; BadInput where the folder or the disk refuses."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(temporary, 0o644)
+            os.replace(temporary, path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise BadInput(f"cannot write {path}: {error.strerror}; free space or choose another place") from error
+
+
+def as_json(value: Any) -> bytes:
+    """Readable JSON with a final newline."""
+    return (json.dumps(value, indent=2) + "\n").encode()
+
+
+class Run:
+    """One run folder. `load` reads it; the properties open its parts when they are asked for.
+
+    config.json (model, data, settings, versions), model.safetensors (the weights to use),
+    state/ (all that is needed to go on), log.jsonl, scores.json, dreams/, report.html.
+    """
+
+    def __init__(self, folder: Path, config: dict[str, Any]):
+        self.folder = folder
+        self.config = config
+        self._model: Model | None = None
+
+    @staticmethod
+    def create(
+        folder: Path, model: str, config: Any, training: TrainingConfig, data: Data, seed: int, command: str = ""
+    ) -> "Run":
+        """A new folder with its config.json, all at once; BadInput if something is there already."""
+        settings = {
+            "model": model,
+            "model_config": to_json(config),
+            "training": to_json(training),
+            "seed": seed,
+            "space": data.space.to_json(),
+            "codec": data.codec.to_json(),
+            "data": {"name": data.name, "spec": data.spec, "fingerprint": data.fingerprint},
+            "command": command,
+            "versions": {name: version(name) for name in ("reverie", "torch", "numpy", "lightning-fabric")},
+            "threads": torch.get_num_threads(),
+        }
+        folder = folder.absolute()
+        if folder.exists():
+            raise BadInput(f"{folder} exists already; give another --out, or --resume to go on with that run")
+        try:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".reverie-") as made:
+                inner = Path(made) / "run"
+                inner.mkdir()
+                (inner / "config.json").write_bytes(as_json(settings))
+                inner.rename(folder)
+        except OSError as error:
+            raise BadInput(f"cannot make {folder}: {error.strerror}; choose another --out") from error
+        return Run(folder, settings)
+
+    @staticmethod
+    def load(path: str | Path) -> "Run":
+        """The run at `path`; BadInput in one line for anything that is not a whole and honest run folder."""
+        folder = Path(path).absolute()
+        if not folder.is_dir():
+            raise BadInput(f"no run folder at {path}; make one with: reverie train faces --out {path}")
+        file = folder / "config.json"
+        try:
+            config = json.loads(file.read_bytes())
+        except OSError as error:
+            raise BadInput(f"{path} is not a run folder: its config.json cannot be read ({error.strerror})") from error
+        except ValueError as error:
+            raise BadInput(f"{file} is damaged: not JSON ({error})") from error
+        wanted = {"model", "model_config", "training", "seed", "space", "codec", "data"}
+        if not isinstance(config, dict) or (missing := sorted(wanted - set(config))):
+            raise BadInput(f"{file} is not a run's: it lacks {missing[0] if isinstance(config, dict) else 'settings'}")
+        run = Run(folder, config)
+        run.blank()  # settings that make no model are refused here, not later
+        return run
+
+    @property
+    def name(self) -> str:
+        return self.folder.name
+
+    @property
+    def seed(self) -> int:
+        return int(self.config["seed"])
+
+    @property
+    def training(self) -> TrainingConfig:
+        return from_json(TrainingConfig, self.config["training"])
+
+    @property
+    def space(self) -> Space:
+        return Space.from_json(self.config["space"])
+
+    @property
+    def codec(self) -> Codec:
+        return codec_from_json(self.config["codec"])
+
+    def blank(self, device: str = "meta") -> Model:
+        """The model as it is before training; on the meta device it takes no memory, whatever its settings say."""
+        name = self.config["model"]
+        if not isinstance(name, str) or name not in MODELS:
+            raise BadInput(f"{self.folder} holds a model {name!r}; this reverie knows {', '.join(MODELS)}")
+        family = MODELS[name]
+        config = from_json(family.Config, self.config["model_config"])
+        with torch.device(device):
+            return family(config, self.space)
+
+    @property
+    def model(self) -> Model:
+        """The trained model, ready to use (averaged weights, evaluation mode)."""
+        if self._model is None:
+            self._model = self._read_model()
+        return self._model
+
+    def _read_model(self) -> Model:
+        path = self.folder / "model.safetensors"
+        if not path.exists():
+            raise BadInput(f"{self.folder} has no weights yet; go on with: reverie train … --out {self.folder} --resume")
+        tensors, _ = read_tensors(path)
+        wanted = {k: tuple(v.shape) for k, v in self.blank().state_dict().items()}
+        found = {k: tuple(v.shape) for k, v in tensors.items()}
+        if wanted != found:
+            name = sorted(set(wanted.items()) ^ set(found.items()))[0][0]
+            raise BadInput(f"{path} does not fit config.json: {name} differs; the folder is damaged or mixed up")
+        if bad := [name for name, value in tensors.items() if not value.isfinite().all()]:
+            raise BadInput(f"{path} holds numbers that are not finite in {bad[0]}; the folder is damaged")
+        model = self.blank("cpu")
+        model.load_state_dict(tensors)
+        return model.requires_grad_(False).eval()
+
+    def data(self, progress: Any = None) -> Data:
+        """The data it was trained on, opened again and checked to be the same."""
+        told = self.config["data"]
+        try:
+            data = open_data(**told["spec"], progress=progress)
+        except TypeError as error:
+            raise BadInput(f"{self.folder} does not say where its data lie; give DATA explicitly") from error
+        if data.fingerprint != told["fingerprint"]:
+            raise BadInput(f"{told['name']} has changed since {self.folder} was trained; give DATA explicitly")
+        return data
+
+    @property
+    def log(self) -> list[dict[str, Any]]:
+        """The rows of log.jsonl, oldest first; a torn last line is left out."""
+        try:
+            lines = (self.folder / "log.jsonl").read_text().splitlines()
+        except FileNotFoundError:
+            return []
+        rows = []
+        for line in lines:
+            try:
+                rows.append(json.loads(line))
+            except ValueError:
+                break
+        return rows
+
+    def dreams(self) -> Iterator[tuple[int, np.ndarray]]:
+        """(round, dreams (n, *shape) in world units) from the same latents, as training went on."""
+        for path in sorted((self.folder / "dreams").glob("*.npy")):
+            yield int(path.stem), np.load(path, allow_pickle=False)
+
+    @property
+    def scores(self) -> list[dict[str, Any]]:
+        """The rows of scores.json, [] before the run was evaluated."""
+        try:
+            return json.loads((self.folder / "scores.json").read_bytes())["scores"]
+        except FileNotFoundError:
+            return []
+
+    def save_model(self, model: Model) -> None:
+        tensors = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
+        write_atomically(self.folder / "model.safetensors", save(tensors))
+
+    def save_state(self, state: State) -> None:
+        tensors = {k: v.detach().cpu().contiguous() for k, v in state.tensors().items()}
+        # One file, so that no kill can separate the weights from the round they belong to.
+        about = {"reverie": json.dumps({"step": state.step})}
+        write_atomically(self.folder / "state" / "checkpoint.safetensors", save(tensors, about))
+
+    def restore_state(self, state: State) -> bool:
+        """Puts the saved state back; False if none was saved yet."""
+        path = self.folder / "state" / "checkpoint.safetensors"
+        if not path.exists():
+            return False
+        tensors, about = read_tensors(path)
+        try:
+            state.restore(tensors, int(json.loads(about["reverie"])["step"]))
+        except (KeyError, ValueError, RuntimeError, TypeError) as error:
+            raise BadInput(f"{path} does not belong to this run; delete state/ to start it anew") from error
+        return True
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors and the metadata of a safetensors file; BadInput if it is not a whole one."""
+    try:
+        with safe_open(path, "pt") as file:
+            return {name: file.get_tensor(name).clone() for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise BadInput(f"{path} is damaged: {str(error).splitlines()[0]}; use another copy of the run") from error

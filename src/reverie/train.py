@@ -1,0 +1,222 @@
+"""`reverie train` and `fit`: from data to a run folder with a report."""
+
+import dataclasses
+import itertools
+import shlex
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import tyro
+from lightning.fabric import Fabric
+
+from reverie.core.config import check, from_json
+from reverie.core.errors import BadInput
+from reverie.core.recipe import TrainingConfig
+from reverie.data import Data, DataConfig, open_data
+from reverie.evaluation import evaluate, to_json
+from reverie.flags import as_flags, flags, from_flags
+from reverie.models import MODELS
+from reverie.progress import bar, say, training_bar
+from reverie.recording import record
+from reverie.report import write_report
+from reverie.run import Run, as_json, write_atomically
+from reverie.training import State, fabric_for, rounds_in
+
+
+def fit(
+    data: str | Path | Data,
+    model: str = "vae",
+    *,
+    out: str | Path | None = None,
+    minutes: float | None = None,
+    seed: int = 0,
+    config: Any = None,
+    training: TrainingConfig | None = None,
+    fabric: Fabric | None = None,
+) -> Run:
+    """Trains `model` (a name in MODELS) on `data` (what `open_data` takes, or its result); the finished Run.
+
+    `config` and `training` default to the family's recipe for this data; `minutes` replaces
+    `training.steps` by the number of rounds that fit. `out` defaults to the next free folder under runs/.
+    """
+    fabric = fabric or fabric_for("cpu")
+    opened = data if isinstance(data, Data) else open_data(str(data))
+    family = family_of(model)
+    suited, usual = family.recipe(opened.space, len(opened.train))
+    run, _ = begin(
+        opened, model, config or suited, mirrored(training or usual, opened, training is None),
+        out or free_folder(opened.name, model), minutes, seed, fabric, "",
+    )  # fmt: skip
+    for _ in record(run, opened, fabric):
+        pass
+    return Run.load(run.folder)
+
+
+def family_of(name: str) -> Any:
+    """The class of that name in MODELS."""
+    if name not in MODELS:
+        raise BadInput(f"no model called {name!r}; one of {', '.join(MODELS)}")
+    return MODELS[name]
+
+
+def mirrored(training: TrainingConfig, data: Data, usual: bool) -> TrainingConfig:
+    """The usual settings flip pictures only where the data say that this is harmless."""
+    if usual and training.mirror and not data.mirror:
+        return dataclasses.replace(training, mirror=False)
+    return training
+
+
+def free_folder(data: str, model: str) -> Path:
+    """runs/DATA-MODEL, or the first of runs/DATA-MODEL-2, -3 … that does not exist."""
+    base = f"{Path(data).name.replace(':', '-') or 'data'}-{model}"
+    names = itertools.chain([base], (f"{base}-{i}" for i in itertools.count(2)))
+    return next(path for name in names if not (path := Path("runs") / name).exists())
+
+
+def begin(
+    data: Data,
+    model: str,
+    config: Any,
+    training: TrainingConfig,
+    out: str | Path,
+    minutes: float | None,
+    seed: int,
+    fabric: Fabric,
+    command: str,
+) -> tuple[Run, float]:
+    """Makes the run folder; with `minutes`, first times a few rounds to settle how many there will be."""
+    family = family_of(model)
+    if data.space.kind not in family.kinds:
+        raise BadInput(f"{model} models {' or '.join(family.kinds)} entries, and {data.name} has {data.space.kind} ones")
+    check(config), check(training)
+    if minutes is not None and minutes <= 0:
+        raise BadInput(f"--minutes is {minutes}; it must be more than 0")
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        made = family(config, data.space)
+    if minutes is not None and made.learners():
+        trial = State(fabric.to_device(made), training)
+        training = dataclasses.replace(training, steps=rounds_in(minutes, trial, data, seed, fabric))
+    size = sum(p.numel() for p in made.parameters())
+    if fabric.is_global_zero:
+        Run.create(Path(out), model, config, training, data, seed, command)
+    fabric.barrier()
+    return Run.load(out), size
+
+
+def train(line: list[str]) -> None:
+    """Train a machine on DATA and leave a run folder with a report."""
+    asked = _parse(line)
+    fabric = fabric_for(asked.accelerator, asked.devices, asked.precision, asked.nodes)
+    if asked.threads:
+        torch.set_num_threads(asked.threads)
+    if asked.resume:
+        run, data = _again(asked, line)
+    else:
+        run, data = _anew(asked, line, fabric)
+    loud = fabric.is_global_zero
+    try:
+        for _ in training_bar(run, record(run, data, fabric), loud):
+            pass
+    except KeyboardInterrupt:
+        again = f"reverie train {shlex.quote(asked.data)} --out {shlex.quote(str(_short(run.folder)))} --resume"
+        raise BadInput(f"stopped; nothing is lost, go on with: {again}") from KeyboardInterrupt()
+    if loud:
+        finish(run, data)
+
+
+def finish(run: Run, data: Data, draws: int = 500) -> Path:
+    """Scores the run and writes its report; the last line said is where it lies."""
+    say("measuring how good it is …")
+    scores = evaluate(run.model, data, draws=draws, seed=run.seed)
+    write_atomically(run.folder / "scores.json", as_json(to_json(scores)))
+    say("writing the report …")
+    path = write_report(run, data, scores)
+    print(f"report: {_short(path)}", flush=True)
+    return path
+
+
+def _short(path: Path) -> Path:
+    """Relative to the working folder where it lies inside."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
+def _parse(line: list[str], recipe: tuple[Any, TrainingConfig] | None = None) -> Any:
+    """The command line, its defaults those of the recipe (or of the model, before the data are known)."""
+    name = next((b for a, b in itertools.pairwise(line) if a == "--model"), None)
+    name = name or next((a.split("=", 1)[1] for a in line if a.startswith("--model=")), "vae")
+    config, training = recipe or (family_of(name).Config(), TrainingConfig())
+    fields: list[Any] = [
+        ("data", tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="DATA", help="a built-in name, a path, or hf:NAME")]]),
+        ("model", Annotated[str, tyro.conf.arg(help=f"one of {', '.join(MODELS)}")], "vae"),
+        ("out", Annotated[str, tyro.conf.arg(metavar="RUN", help="the run folder to make; empty: the next free one under runs/")], ""),
+        ("minutes", Annotated[float | None, tyro.conf.arg(metavar="M", help="how long to train; a few rounds are timed first")], None),
+        ("steps", Annotated[int | None, tyro.conf.arg(metavar="N", help="how many rounds to train (the same as --training.steps)")], None),
+        ("seed", Annotated[int, tyro.conf.arg(help="of everything that is drawn")], 0),
+        ("resume", Annotated[bool, tyro.conf.arg(help="go on with the run at --out, exactly")], False),
+        ("accelerator", Annotated[str, tyro.conf.arg(help="auto, cpu, cuda or mps")], "auto"),
+        ("devices", Annotated[int, tyro.conf.arg(help="processes on this computer, one device each")], 1),
+        ("nodes", Annotated[int, tyro.conf.arg(help="computers")], 1),
+        ("precision", Annotated[str, tyro.conf.arg(help="32-true, or bf16-mixed (a GPU's; slow on a CPU)")], "32-true"),
+        ("threads", Annotated[int, tyro.conf.arg(help="CPU threads; 0: as many as there are cores")], 0),
+        ("data_config", Annotated[flags(DataConfig), tyro.conf.arg(name="data")], as_flags(DataConfig())),
+        ("model_config", Annotated[flags(type(config)), tyro.conf.arg(name="model")], as_flags(config)),
+        ("training", flags(TrainingConfig), as_flags(training)),
+    ]  # fmt: skip
+    spec = [f if len(f) == 2 else (f[0], f[1], dataclasses.field(default=f[2])) for f in fields]
+    return tyro.cli(dataclasses.make_dataclass("Train", spec), args=line, prog="reverie train", description=train.__doc__)
+
+
+def _anew(asked: Any, line: list[str], fabric: Fabric) -> tuple[Run, Data]:
+    family = family_of(asked.model)
+    if asked.out and Path(asked.out).exists():
+        raise BadInput(f"{asked.out} exists already; give another --out, or --resume to go on with that run")
+    if asked.minutes is not None and asked.steps is not None:
+        raise BadInput("--minutes and --steps both say how long; give one of them")
+    with bar("reading the pictures") as progress:
+        data = open_data(asked.data, from_flags(DataConfig, asked.data_config), progress=progress)
+    for name, reason in data.skipped[:20]:
+        say(f"left out {name}: {reason}")
+    if len(data.skipped) > 20:
+        say(f"left out {len(data.skipped) - 20} more; `reverie data` lists them all")
+    config, usual = family.recipe(data.space, len(data.train))
+    asked = _parse(line, (config, mirrored(usual, data, True)))
+    training = from_flags(TrainingConfig, asked.training)
+    if asked.steps is not None:
+        training = check(dataclasses.replace(training, steps=asked.steps))
+    config = from_flags(family.Config, asked.model_config)
+    out = asked.out or free_folder(data.name, asked.model)
+    command = "reverie train " + shlex.join(line)
+    run, size = begin(data, asked.model, config, training, out, asked.minutes, asked.seed, fabric, command)
+    rounds = f"{run.training.steps:,} rounds of {run.training.batch}" if size else "solved in closed form"
+    say(f"{data.name}: {len(data.train):,} + {len(data.valid):,} + {len(data.test):,} examples {data.space.shape}; "
+        f"{asked.model} with {size:,} parameters; {rounds}; {_short(run.folder)}")  # fmt: skip
+    return run, data
+
+
+def _again(asked: Any, line: list[str]) -> tuple[Run, Data]:
+    if not asked.out:
+        raise BadInput("--resume needs --out RUN, the run folder to go on with")
+    run = Run.load(asked.out)
+    own = (from_json(family_of(run.config["model"]).Config, run.config["model_config"]), run.training)
+    if asked.model != run.config["model"] and any(a.startswith("--model") for a in line):
+        raise BadInput(f"{asked.out} holds a {run.config['model']}, not a {asked.model}; leave --model out")
+    named = [*line, "--model", run.config["model"]] if "--model" not in line else line
+    told = _parse(named, own)
+    for mine, theirs in zip(own, (told.model_config, told.training), strict=True):
+        for field in dataclasses.fields(mine):
+            if getattr(mine, field.name) != getattr(theirs, field.name):
+                raise BadInput(
+                    f"a resumed run keeps its settings: {field.name} is {getattr(mine, field.name)} in {asked.out}"
+                )
+    with bar("reading the pictures") as progress:
+        data = run.data(progress)
+    if data.name != asked.data and str(Path(asked.data).absolute()) != str(data.spec.get("source")):
+        raise BadInput(f"{asked.out} was trained on {data.name}, not {asked.data}; give that, or another --out")
+    if torch.get_num_threads() != run.config.get("threads"):
+        say(f"note: begun with {run.config.get('threads')} threads, going on with {torch.get_num_threads()}: "
+            "sums may round differently")  # fmt: skip
+    return run, data
+
+

@@ -1,0 +1,216 @@
+"""THE loop. A model is a generator of phases; the loop steps each one, and is itself a generator."""
+
+import copy
+import math
+import os
+import time
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import torch
+from lightning.fabric import Fabric
+from torch import Tensor
+
+from reverie.core.errors import BadInput
+from reverie.core.model import Batch, Model
+from reverie.core.recipe import TrainingConfig
+from reverie.data import Data
+
+FOLLOW = 10  # rounds between two steps of the averaged weights: as good as every round, at a tenth of the cost
+
+
+class Report(NamedTuple):
+    """What one round did."""
+
+    step: int  # rounds done so far
+    losses: dict[str, float]  # by learner, nats per example where it is a likelihood
+    rate: float  # of the optimisers
+
+
+class Diverged(ArithmeticError):
+    """A loss is not finite; the message names the learner and the round."""
+
+
+class State:
+    """All that changes while a model learns: its weights, their running average, the optimisers, the round.
+
+    `tensors()` and `restore()` carry it across a stop, exactly.
+    """
+
+    def __init__(self, model: Model, config: TrainingConfig):
+        self.model = model
+        self.config = config
+        self.average = copy.deepcopy(model).requires_grad_(False).eval()
+        self.step = 0
+        self.parameters = {name: list(group) for name, group in model.learners().items()}
+        self.optimisers = {
+            name: torch.optim.AdamW(
+                group, config.rate, (config.beta1, config.beta2), weight_decay=config.decay, fused=True
+            )
+            for name, group in self.parameters.items()
+        }
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Every number of the state by name."""
+        out = {f"model.{k}": v for k, v in self.model.state_dict().items()}
+        out |= {f"average.{k}": v for k, v in self.average.state_dict().items()}
+        for name, optimiser in self.optimisers.items():
+            for i, parameter in enumerate(self.parameters[name]):
+                for key, value in optimiser.state.get(parameter, {}).items():
+                    out[f"adam.{name}.{i}.{key}"] = value
+        return out
+
+    def restore(self, tensors: dict[str, Tensor], step: int) -> None:
+        """Puts back what `tensors()` gave; raises KeyError or RuntimeError where names or shapes differ."""
+        for part, module in (("model.", self.model), ("average.", self.average)):
+            module.load_state_dict({k.removeprefix(part): v for k, v in tensors.items() if k.startswith(part)})
+        for name, optimiser in self.optimisers.items():
+            for i, parameter in enumerate(self.parameters[name]):
+                start = f"adam.{name}.{i}."
+                saved = {k.removeprefix(start): v for k, v in tensors.items() if k.startswith(start)}
+                # Clones: a tensor that lies in a file's buffer is aligned otherwise, and sums otherwise.
+                optimiser.state[parameter] = {
+                    k: v.clone() if k == "step" else v.to(parameter.device, copy=True) for k, v in saved.items()
+                }
+        self.step = step
+
+    def follow(self) -> None:
+        """Moves the averaged weights towards the present ones, or onto them where nothing is averaged."""
+        share = self.config.average
+        if share and self.step % FOLLOW and self.step < self.config.steps:
+            return
+        half_life = max(share * self.config.steps, 1e-9)
+        # Early on, no longer memory than the run itself has had.
+        keep = min(0.5 ** (FOLLOW / half_life), self.step / (self.step + 10 * FOLLOW)) if share else 0.0
+        with torch.no_grad():
+            now, then = list(self.model.parameters()), list(self.average.parameters())
+            torch._foreach_lerp_(then, now, 1 - keep)
+            for a, b in zip(self.average.buffers(), self.model.buffers(), strict=True):
+                a.copy_(b)
+
+
+def training(state: State, data: Data, seed: int, fabric: Fabric) -> Iterator[Report]:
+    """Trains from `state.step` to `config.steps`, one Report a round; `state` moves as the reports come.
+
+    What happens in a round is a function of the seed and the round alone, so a run that was stopped
+    and restored goes on as if it had not been. Raises Diverged before a loss that is not finite is stepped.
+    """
+    model, config = state.model, state.config
+    if not state.parameters:
+        model.solve(data)
+        state.average = copy.deepcopy(model).requires_grad_(False).eval()
+        state.step = config.steps
+        yield Report(state.step, {}, 0.0)
+        return
+    model.train()
+    rank, world = fabric.global_rank, fabric.world_size
+    batches = data.batches(config.batch, seed, state.step, config, rank, world, str(fabric.device))
+    while state.step < config.steps:
+        torch.manual_seed(seed_of(seed, state.step, rank))
+        rate = rate_at(state.step, config)
+        losses = _round(state, next(batches), rate, fabric)
+        state.step += 1
+        state.follow()
+        yield Report(state.step, losses, rate)
+
+
+def _round(state: State, batch: Batch, rate: float, fabric: Fabric) -> dict[str, float]:
+    losses: dict[str, float] = {}
+    phases = state.model.phases(batch, state.step)
+    while True:
+        with fabric.autocast():
+            phase = next(phases, None)
+        if phase is None:
+            return losses
+        learner = phase.learner
+        value = float(phase.loss if phase.report is None else phase.report)
+        if not math.isfinite(value):
+            raise Diverged(f"the loss of learner {learner!r} is {value} in round {state.step + 1}")
+        losses[learner] = value
+        optimiser, parameters = state.optimisers[learner], state.parameters[learner]
+        optimiser.zero_grad()
+        phase.loss.backward(inputs=parameters)
+        if fabric.world_size > 1:
+            _average_gradients(parameters, fabric)
+        if state.config.clip:
+            torch.nn.utils.clip_grad_norm_(parameters, state.config.clip)
+        for group in optimiser.param_groups:
+            group["lr"] = rate
+        optimiser.step()
+
+
+def _average_gradients(parameters: list[Any], fabric: Fabric) -> None:
+    present = [p for p in parameters if p.grad is not None]
+    flat = fabric.all_reduce(torch.cat([p.grad.flatten() for p in present]), reduce_op="mean")
+    for p, part in zip(present, flat.split([p.numel() for p in present]), strict=True):
+        p.grad.copy_(part.view_as(p))
+
+
+def rate_at(step: int, config: TrainingConfig) -> float:
+    """The learning rate of round `step`: a linear rise, then a cosine down to the final share."""
+    rise = config.warmup * config.steps
+    if step < rise:
+        return config.rate * (step + 1) / rise
+    done = (step - rise) / max(config.steps - rise, 1)
+    return config.rate * (config.final + (1 - config.final) * 0.5 * (1 + math.cos(math.pi * done)))
+
+
+def seed_of(seed: int, step: int, rank: int) -> int:
+    """One 63-bit seed for each round and process (splitmix64, Steele, Lea & Flood 2014)."""
+    x = (seed * 0x9E3779B97F4A7C15 + step * 0xBF58476D1CE4E5B9 + rank * 0x94D049BB133111EB) % 2**64
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        x = (x ^ (x >> shift)) * factor % 2**64
+    return (x ^ (x >> 31)) >> 1
+
+
+@torch.no_grad()
+def validate(model: Model, data: Data, step: int, seed: int, limit: int = 256) -> dict[str, float]:
+    """The losses by learner on (the first `limit` of) the validation examples, nothing being learned."""
+    x = data.valid.x(limit)
+    if not len(x) or not model.learners():
+        return {}
+    device = next(model.parameters()).device
+    given = data.valid.labels
+    batch = Batch(x.to(device), None, None if given is None else given[: len(x)].to(device))
+    with torch.random.fork_rng():
+        torch.manual_seed(seed_of(seed, step, 0))
+        return {p.learner: float(p.loss if p.report is None else p.report) for p in model.phases(batch, step)}
+
+
+def rounds_in(minutes: float, state: State, data: Data, seed: int, fabric: Fabric) -> int:
+    """How many rounds fit into `minutes`, from a few real ones made on a copy; at least 1.
+
+    A twentieth of the time is left for dreams, validation and saving.
+    """
+    trial = State(copy.deepcopy(state.model), state.config)
+    rounds = training(trial, data, seed, fabric)
+    patience = min(4.0, 6 * minutes)
+    with torch.random.fork_rng():
+        next(rounds)  # the first round pays for allocations
+        start, done = time.perf_counter(), 0
+        while (spent := time.perf_counter() - start) < patience and trial.step < state.config.steps:
+            next(rounds)
+            done += 1
+    if not done:
+        return state.config.steps
+    spent = fabric.broadcast(spent / done)
+    return max(1, int(0.95 * 60 * minutes / spent))
+
+
+def fabric_for(accelerator: str = "auto", devices: int = 1, precision: str = "32-true", nodes: int = 1) -> Fabric:
+    """A launched Fabric; refuses the case in which several processes would each train alone."""
+    fabric = Fabric(
+        accelerator=accelerator,
+        devices=devices,
+        num_nodes=nodes,
+        precision=precision,  # type: ignore[arg-type]
+        strategy="ddp" if devices * nodes > 1 else "auto",
+    )
+    asked = int(os.environ.get("WORLD_SIZE", "1"))
+    if asked > 1 and fabric.world_size == 1:
+        raise BadInput(
+            f"{asked} processes were started, but this one was told of 1 device; "
+            f"pass --devices and --nodes so that their product is {asked}"
+        )
+    fabric.launch()
+    return fabric
