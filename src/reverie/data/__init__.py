@@ -1,0 +1,80 @@
+"""Data: built in, in folders, in arrays, or on a hub."""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from reverie.core.config import check
+from reverie.core.errors import BadInput
+from reverie.data.arrays import open_array
+from reverie.data.avatars import avatars
+from reverie.data.builtin import digits, faces, fashion, from_cache, mnist5k
+from reverie.data.config import DataConfig
+from reverie.data.data import Data, Split
+from reverie.data.hub import open_hub
+from reverie.data.pictures import Progress, decode_folder
+from reverie.data.toys import bars, kirby, rings, shifter
+
+# name -> how to open it
+BUILTIN: dict[str, Callable[..., Data]] = {
+    "faces": faces, "avatars": avatars, "digits": digits, "mnist5k": mnist5k, "fashion": fashion,
+    "bars": bars, "shifter": shifter, "kirby": kirby, "rings": rings,
+}  # fmt: skip
+
+_PICTURES = {"size", "fit", "colour", "binarise", "seed"}
+_USES = {
+    "faces": {"size", "fit", "binarise", "seed"},
+    "avatars": {"size", "binarise", "count", "seed"},
+    **dict.fromkeys(("digits", "mnist5k", "fashion"), {"binarise", "seed"}),
+    **dict.fromkeys(("bars", "shifter", "kirby", "rings"), {"count", "seed"}),
+}
+
+
+def open_data(
+    source: str | Path, config: DataConfig | None = None, *, progress: Progress | None = None, **options: Any
+) -> Data:
+    """Opens a built-in name, a folder of pictures, an .npy or .npz file, or `hf:NAME`.
+
+    Options are those of `DataConfig`; one that the source has no use for raises BadInput, as does a source
+    that cannot be used. `progress(done, total)` is called while pictures are decoded for the first time.
+
+    >>> open_data("kirby", count=50).space
+    Space(shape=(1, 3, 3), kind='bit')
+    """
+    source = str(source)
+    config = dataclasses.replace(config or DataConfig(), **{k: tuple(v) if isinstance(v, list) else v for k, v in options.items()})
+    check(config)
+    if config.size is not None and (min(config.size) < 1 or max(config.size) > 4096):
+        raise BadInput(f"--data.size is {config.size}; height and width go from 1 to 4096")
+    if source in BUILTIN:
+        _refuse_unused(source, config, _USES[source])
+        opener = BUILTIN[source]
+        return opener(config) if source in ("bars", "shifter", "kirby", "rings") else opener(config, progress)
+    if source.startswith("hf:"):
+        _refuse_unused(source, config, _PICTURES)
+        return open_hub(source, config, progress)
+    path = Path(source).expanduser()
+    if path.is_dir():
+        _refuse_unused(source, config, _PICTURES)
+        rows, about = decode_folder(path, config, progress=progress)
+        spec: dict[str, Any] = {"source": str(path.absolute()), "fit": config.fit, "colour": config.colour}
+        if config.size:
+            spec["size"] = list(config.size)
+        return from_cache(path.absolute().name, rows, about, config, spec)
+    if path.suffix in (".npy", ".npz") and path.is_file():
+        _refuse_unused(source, config, {"binarise", "seed"})
+        return open_array(path, config)
+    if path.exists():
+        raise BadInput(f"{source} is neither a folder of pictures nor an .npy or .npz file")
+    kinds = f"no data called {source!r}, and no such path; built in are {', '.join(BUILTIN)}"
+    raise BadInput(f"no such path: {source}" if "/" in source or path.suffix else kinds)
+
+
+def _refuse_unused(source: str, config: DataConfig, used: set[str]) -> None:
+    for field in dataclasses.fields(DataConfig):
+        if field.name not in used and getattr(config, field.name) != field.default:
+            raise BadInput(f"{source} has no use for --data.{field.name}; leave it out")
+
+
+__all__ = ["BUILTIN", "Data", "DataConfig", "Split", "open_data"]

@@ -8,13 +8,13 @@ distance over F is a share of the training pictures' variance.
 
 from collections.abc import Callable
 from hashlib import blake2b
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from sklearn.decomposition import PCA
+from scipy import linalg
 from torch import Tensor
 
 from reverie.core.errors import BadInput
@@ -22,6 +22,7 @@ from reverie.core.errors import BadInput
 Features = NDArray[np.float64]
 
 
+@runtime_checkable
 class Extractor(Protocol):
     """x (n, *shape), model units, to features (n, F); the hash changes when the features do."""
 
@@ -57,14 +58,17 @@ class PixelPCA:
 
     def __init__(self, x: Tensor, most: int = 64):
         flat = _flat(_enough(x))
-        # The full decomposition: scikit-learn's choice for large sets is a randomised one.
-        self.pca = PCA(min(most, len(flat) // 4, flat.shape[1]), svd_solver="full").fit(flat)
-        self.scale = float(np.sqrt(self.pca.explained_variance_.mean())) or 1.0
-        self.name = f"pixel-pca-{self.pca.n_components_}"
+        self.centre = flat.mean(0)
+        # In full: scikit-learn's PCA takes a randomised or a less exact way where it thinks it should.
+        _, spread, axes = linalg.svd(flat - self.centre, full_matrices=False)
+        self.axes = axes[: min(most, len(flat) // 4)]
+        scale = np.sqrt(np.square(spread[: len(self.axes)]).mean() / (len(flat) - 1))
+        self.scale = max(float(scale), 1e-6)  # all pictures the same
+        self.name = f"pixel-pca-{len(self.axes)}"
         self.hash = _digest(self.name, flat)
 
     def __call__(self, x: Tensor) -> Features:
-        return _in_parts(lambda part: self.pca.transform(_flat(part)) / self.scale, x)
+        return _in_parts(lambda part: (_flat(part) - self.centre) @ self.axes.T / self.scale, x)
 
 
 class RandomConv:
@@ -91,7 +95,9 @@ class RandomConv:
         raw = _in_parts(self._statistics, _enough(x))
         self.centre, spread = raw.mean(0), raw.std(0)
         # A statistic that hardly varies over the training pictures must not drown the others.
-        self.spread = np.maximum(spread, 0.01 * np.median(spread) + 1e-12)
+        spread = np.maximum(spread, 0.01 * np.median(spread) + 1e-6)
+        # Some never vary: the deviation over a picture that has shrunk to one pixel.
+        self.spread = spread * max(float(np.sqrt(np.square((raw - self.centre) / spread).mean())), 1e-3)
         self.hash = _digest(self.name, *(f.numpy() for f in self.filters), _flat(x))
 
     @staticmethod

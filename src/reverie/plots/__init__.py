@@ -1,0 +1,1 @@
+"""Arrays in, pictures and figures out; nothing here knows a model."""

@@ -1,0 +1,135 @@
+"""Arrays in .npy and .npz files."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from reverie.core.errors import BadInput
+from reverie.core.space import Space
+from reverie.data.codecs import Binarised, Bits, Bytes, Codec, Standard
+from reverie.data.config import DataConfig
+from reverie.data.data import Data, content_hash, split_by_content, splits
+
+
+def open_array(path: Path, config: DataConfig) -> Data:
+    """Examples along the first axis: bytes (N, H, W), (N, C, H, W) or (N, H, W, C); bits; real points (N, D) or pictures.
+
+    An .npz holds `x` and perhaps labels `y`, or one array of any name. Nothing is ever unpickled.
+    """
+    arrays = _read(path)
+    labels = arrays.pop("y", None)
+    if "x" in arrays:
+        array = arrays["x"]
+    elif len(arrays) == 1:
+        array = next(iter(arrays.values()))
+    else:
+        raise BadInput(f"{path} holds {', '.join(arrays) or 'nothing'}; name the examples x (and labels y)")
+    array = _examples(array, str(path))
+    names, numbers = _labels(labels, len(array), str(path))
+    return from_array(path.name, array, {"source": str(path.absolute())}, config, numbers, names)
+
+
+def from_array(
+    name: str,
+    array: np.ndarray,
+    spec: dict[str, Any],
+    config: DataConfig,
+    labels: np.ndarray | None = None,
+    classes: Sequence[str] = (),
+    groups: Sequence[str] | None = None,
+    mirror: bool = False,
+    edges: tuple[int, int] | None = None,
+) -> Data:
+    """Data from examples in memory (N, *shape), split by content, or at `edges` where the split is given."""
+    array, codec = _coded(array, config)
+    hashes = [content_hash(row.tobytes()) for row in np.ascontiguousarray(array)]
+    order, cuts = (np.arange(len(array)), edges) if edges else split_by_content(hashes, groups)
+    who = None if groups is None else np.array(groups)[order]
+    array = array[order]
+    if array.dtype.kind == "f":
+        codec = _standard(array[: cuts[0]])
+    made = splits(array, cuts, len(array), None if labels is None else labels[order], who)
+    return Data(
+        name, Space(array.shape[1:], codec.kind), codec, *made,
+        spec=spec | ({"binarise": config.binarise} if config.binarise != "no" else {}),
+        classes=tuple(classes), mirror=mirror,
+    )  # fmt: skip
+
+
+def binarised(array: np.ndarray, config: DataConfig) -> tuple[np.ndarray, Codec]:
+    """Bytes as they are, as bits thrown once, or as bits thrown at every look."""
+    if config.binarise == "static":
+        rng = np.random.default_rng([config.seed, 1])
+        return (rng.random(array.shape, dtype=np.float32) * 255 < array).astype(np.uint8), Bits()
+    return array, Binarised() if config.binarise == "dynamic" else Bytes()
+
+
+def _coded(array: np.ndarray, config: DataConfig) -> tuple[np.ndarray, Codec]:
+    if array.dtype.kind == "f":
+        if config.binarise != "no":
+            raise BadInput("--data.binarise is for bytes, and these are real numbers; leave it out")
+        return array.astype(np.float32), Standard((0.0,), (1.0,))
+    if array.dtype == bool or array.max() <= 1:
+        if config.binarise != "no":
+            raise BadInput("--data.binarise is for bytes, and these are bits already; leave it out")
+        return array.astype(np.uint8), Bits()
+    if array.ndim == 2:
+        raise BadInput("whole numbers (N, D) are no pictures; save points as float32, pictures as (N, H, W)")
+    return binarised(array.astype(np.uint8), config)
+
+
+def _standard(train: np.ndarray) -> Standard:
+    """Of each feature for points; of all entries together for anything larger."""
+    axes = 0 if train.ndim == 2 else None
+    mean, scale = np.atleast_1d(train.mean(axes, np.float64)), np.atleast_1d(train.std(axes, np.float64))
+    scale = np.where(scale > 0, scale, 1.0)  # a feature that never changes
+    return Standard(tuple(mean.tolist()), tuple(scale.tolist()))
+
+
+def _read(path: Path) -> dict[str, np.ndarray]:
+    try:
+        loaded = np.load(path, allow_pickle=False)
+        return dict(loaded.items()) if isinstance(loaded, np.lib.npyio.NpzFile) else {"x": loaded}
+    except ValueError as error:
+        if "pickle" in str(error).lower() and path.stat().st_size:
+            raise BadInput(f"{path} holds Python objects, or is no array file; save it as plain numbers") from error
+        raise BadInput(f"{path} is not a whole array file ({' '.join(str(error).split())[:80]}); save it again") from error
+    except (OSError, EOFError, KeyError) as error:
+        raise BadInput(f"{path} cannot be read ({' '.join(str(error).split())[:80]}); save it again") from error
+    except Exception as error:  # zipfile has errors of its own for a torn archive
+        if type(error).__module__.startswith(("zipfile", "zlib")):
+            raise BadInput(f"{path} is a damaged archive; save it again") from error
+        raise
+
+
+def _examples(array: np.ndarray, name: str) -> np.ndarray:
+    """(N, *shape), with pictures as (N, C, H, W); BadInput for what cannot be examples."""
+    if array.dtype.kind not in "buif":
+        raise BadInput(f"{name} holds {array.dtype}, not numbers")
+    if array.ndim not in (2, 3, 4):
+        raise BadInput(f"{name} has shape {array.shape}; points are (N, D), pictures (N, H, W) or (N, C, H, W)")
+    if len(array) < 3 or 0 in array.shape:
+        raise BadInput(f"{name} has shape {array.shape}; at least 3 examples are needed")
+    if array.dtype.kind == "f" and not (good := np.isfinite(array)).all():
+        first = tuple(int(i) for i in np.argwhere(~good)[0])
+        raise BadInput(f"{name} holds {int((~good).sum())} values that are not finite, the first at {first}; remove them")
+    if array.dtype.kind in "ui" and (array.min() < 0 or array.max() > 255):
+        raise BadInput(f"{name} holds whole numbers from {array.min()} to {array.max()}; bytes go from 0 to 255")
+    if array.ndim == 3:
+        return array[:, None]
+    if array.ndim == 4 and array.shape[1] not in (1, 3) and array.shape[3] in (1, 3):
+        return array.transpose(0, 3, 1, 2)
+    return array
+
+
+def _labels(labels: np.ndarray | None, n: int, name: str) -> tuple[tuple[str, ...], np.ndarray | None]:
+    if labels is None:
+        return (), None
+    if labels.shape != (n,):
+        raise BadInput(f"{name} has {n} examples and labels of shape {labels.shape}; give one label for each")
+    names, numbers = np.unique(labels, return_inverse=True)
+    return tuple(map(str, names)), numbers
+
+

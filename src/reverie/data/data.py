@@ -1,0 +1,258 @@
+"""What a set of examples is to the rest of the house: three splits, a space, a codec, and batches without end."""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from reverie.core.errors import BadInput
+from reverie.core.model import Batch
+from reverie.core.recipe import TrainingConfig
+from reverie.core.space import Space
+from reverie.data.augment import augment
+from reverie.data.codecs import Codec
+
+WINDOW = 16 * 2**20  # bytes of a file that are in memory at a time, twice (one in use, one being read)
+BLOCK = 64  # rows that are read together
+
+
+class Split:
+    """Some rows of a source, in world units: of an array in memory, or of an .npy file that is read in pieces.
+
+    Rows lie in the order of the hash of their content, so that any run of them is a fair sample.
+    """
+
+    def __init__(
+        self, source: np.ndarray | Path, start: int, stop: int, labels: np.ndarray | None = None,
+        groups: np.ndarray | None = None,
+    ):  # fmt: skip
+        self.source, self.start, self.stop = source, start, stop
+        self.labels = None if labels is None else torch.from_numpy(np.ascontiguousarray(labels, dtype=np.int64))
+        self.groups = groups  # who is on the picture, where the split was made by that; (n,) or None
+        self.codec: Codec  # set by Data
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+    def raw(self, rows: slice | Sequence[int] | np.ndarray | None = None) -> Tensor:
+        """(n, *shape) world units: all rows, a slice of them, or those of the given numbers."""
+        array = self._open()
+        if rows is None or isinstance(rows, slice):
+            return torch.from_numpy(np.array(array[self.start : self.stop][rows or slice(None)]))
+        return torch.from_numpy(np.array(array[np.asarray(rows) + self.start]))
+
+    def x(self, limit: int | None = None) -> Tensor:
+        """(n, *shape) model units, of the first `limit` rows; the same ones every time, also where a codec draws."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            return self.codec.to_model(self.raw(slice(0, limit)))
+
+    @property
+    def in_memory(self) -> bool:
+        return isinstance(self.source, np.ndarray) or self.nbytes <= WINDOW
+
+    @property
+    def nbytes(self) -> int:
+        array = self._open()
+        return len(self) * array.itemsize * int(np.prod(array.shape[1:]))
+
+    def _open(self) -> np.ndarray:
+        # Mapped anew each time: pages that were touched go back when the map is dropped.
+        if isinstance(self.source, Path):
+            return np.load(self.source, mmap_mode="r", allow_pickle=False)
+        return self.source
+
+    def windows(self, seed: int, epoch: int) -> list[np.ndarray]:
+        """The rows of an epoch in their order, cut into runs that fit into memory; a function of seed and epoch alone."""
+        rng = np.random.default_rng([seed, epoch])
+        if self.in_memory:
+            return [rng.permutation(len(self))]
+        blocks = rng.permutation(-(-len(self) // BLOCK))
+        at_once = max(1, WINDOW * len(self) // max(self.nbytes, 1) // BLOCK)
+        windows = []
+        for i in range(0, len(blocks), at_once):
+            rows = (blocks[i : i + at_once, None] * BLOCK + np.arange(BLOCK)).ravel()
+            windows.append(rng.permutation(rows[rows < len(self)]))
+        return windows
+
+
+@dataclass
+class Data:
+    """A set of examples, opened. Made by `open_data`.
+
+    >>> from reverie.data import open_data
+    >>> data = open_data("kirby", count=100)
+    >>> next(data.batches(4, seed=0)).x.shape
+    torch.Size([4, 1, 3, 3])
+    """
+
+    name: str
+    space: Space
+    codec: Codec
+    train: Split
+    valid: Split
+    test: Split
+    spec: dict[str, Any]  # open_data(**spec) opens the same data again
+    classes: tuple[str, ...] = ()  # what the labels are called
+    skipped: tuple[tuple[str, str], ...] = ()  # files that could not be used, and why
+    mirror: bool = False  # is a picture flipped left to right as likely as the picture?
+    support: Tensor | None = None  # (S, *shape) every possible example, world units, where a toy world has few
+    probability: Tensor | None = None  # (S,) of each
+    entropy: float | None = None  # nats per example, where it is known
+    factors: np.ndarray | None = None  # (N, F) the true causes of each training example, where they are known
+    factor_names: tuple[str, ...] = ()
+    fingerprint: str = field(default="")
+
+    def __post_init__(self) -> None:
+        for split in (self.train, self.valid, self.test):
+            split.codec = self.codec
+        if not self.fingerprint:
+            self.fingerprint = self._fingerprint()
+
+    def _fingerprint(self) -> str:
+        digest = hashlib.blake2b(repr((self.space, self.codec)).encode(), digest_size=16)
+        for split in (self.train, self.valid, self.test):
+            digest.update(f"split {len(split)}".encode())
+            for i in range(0, len(split), 4096):
+                digest.update(np.ascontiguousarray(split.raw(slice(i, i + 4096)).numpy()).tobytes())
+        return digest.hexdigest()
+
+    def batches(
+        self,
+        size: int,
+        seed: int,
+        start: int = 0,
+        config: TrainingConfig | None = None,
+        rank: int = 0,
+        world: int = 1,
+        device: str = "cpu",
+    ) -> Iterator[Batch]:
+        """Training batches without end, from batch number `start`: (B, *shape) in model units on `device`.
+
+        Batch t holds places t*size … (t+1)*size - 1 of the epochs laid end to end, each epoch in an order of
+        its own, so none is ragged. Of `world` processes each takes its share of every batch. With a `config`,
+        pictures are augmented as it says, with torch's own random numbers at the time a batch is taken.
+        """
+        if size < world or size % world:
+            raise BadInput(f"a batch of {size} cannot be shared by {world} processes; make it a multiple of {world}")
+        if not len(self.train):
+            raise BadInput(f"{self.name} has no training examples")
+        share = size // world
+        picture = config is not None and self.space.is_picture
+        labels = None if self.train.labels is None else self.train.labels.to(device)
+        for raw, rows in self._rows(size, seed, start, rank * share, share, device):
+            x = self.codec.to_model(raw)
+            if picture and config is not None:
+                x = augment(x, config, self.space.kind)
+            yield Batch(x, None, None if labels is None else labels[rows])
+
+    def _rows(
+        self, size: int, seed: int, start: int, offset: int, share: int, device: str
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """(share, *shape) world units and their row numbers, batch after batch."""
+        skip = start * size % len(self.train)
+        held: list[tuple[Tensor, Tensor]] = []  # parts of a batch that spans windows
+        waiting = 0
+        mine = slice(offset, offset + share)
+        for buffer, order, names in self._pieces(seed, start * size // len(self.train), device):
+            at = min(skip, len(order))
+            skip -= at
+            while at < len(order):
+                take = min(size - waiting, len(order) - at)
+                part, named = order[at : at + take], names[at : at + take]
+                at += take
+                if take == size:
+                    yield buffer.index_select(0, part[mine]), named[mine]
+                    continue
+                held.append((buffer.index_select(0, part), named))
+                waiting += take
+                if waiting == size:
+                    raw, rows = (torch.cat(column) for column in zip(*held, strict=True))
+                    yield raw[mine], rows[mine]
+                    held, waiting = [], 0
+
+    def _pieces(self, seed: int, epoch: int, device: str) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Windows without end: rows in memory (R, *shape), the order in which to take them, their numbers."""
+        if not self.train.in_memory:
+            yield from self._streamed(seed, epoch, device)
+        whole = self.train.raw().to(device)
+        while True:
+            order = torch.from_numpy(self.train.windows(seed, epoch)[0]).to(device)
+            yield whole, order, order
+            epoch += 1
+
+    def _streamed(self, seed: int, epoch: int, device: str) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        def read(rows: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
+            ordered = np.sort(rows)  # read forwards, shuffle in memory
+            return (
+                self.train.raw(ordered).to(device),
+                torch.from_numpy(np.searchsorted(ordered, rows)).to(device),
+                torch.from_numpy(rows).to(device),
+            )
+
+        def endless() -> Iterator[np.ndarray]:
+            number = epoch
+            while True:
+                yield from self.train.windows(seed, number)
+                number += 1
+
+        with ThreadPoolExecutor(1) as reader:
+            coming: Future[tuple[Tensor, Tensor, Tensor]] | None = None
+            for rows in endless():
+                ready, coming = coming, reader.submit(read, rows)
+                if ready is not None:
+                    yield ready.result()
+
+
+def content_hash(content: bytes) -> str:
+    """What decides the place of a row and its split: nothing but its content."""
+    return hashlib.blake2b(content, digest_size=16).hexdigest()
+
+
+def split_by_content(hashes: Sequence[str], groups: Sequence[str] | None = None) -> tuple[np.ndarray, tuple[int, int]]:
+    """The order of the rows, and where in it validation and test begin: shares of about 80, 10 and 10.
+
+    Rows that share a group, or are copies of each other, stay on one side. Neither the order nor the names of files matter.
+    """
+    n = len(hashes)
+    if n < 3:
+        raise BadInput(f"{n} usable examples are too few; at least 3 are needed to train, validate and test")
+    if groups is None:
+        groups = hashes
+    members: dict[str, list[int]] = {}
+    for i, group in enumerate(groups):
+        members.setdefault(group, []).append(i)
+    # A group is known by what is in it, not by its name.
+    key = {g: content_hash("".join(sorted(hashes[i] for i in rows)).encode()) for g, rows in members.items()}
+    ranked = sorted(members, key=key.__getitem__)
+    if len(ranked) < 3:
+        raise BadInput(f"only {len(ranked)} different examples; at least 3 are needed to train, validate and test")
+    ends, done = [], 0
+    for group in ranked:
+        done += len(members[group])
+        ends.append(done)
+    first = min(max(int(np.searchsorted(ends, 0.8 * n - 0.5)), 0), len(ranked) - 3)
+    second = min(max(int(np.searchsorted(ends, 0.9 * n - 0.5)), first + 1), len(ranked) - 2)
+    order = [i for group in ranked for i in sorted(members[group], key=hashes.__getitem__)]
+    cuts = (ends[first], ends[second])
+    # Within each split by the hash of the row, so that a run of rows is a fair sample of it.
+    parts = (order[: cuts[0]], order[cuts[0] : cuts[1]], order[cuts[1] :])
+    return np.array([i for part in parts for i in sorted(part, key=lambda i: (hashes[i], i))]), cuts
+
+
+def splits(
+    source: np.ndarray | Path, cuts: tuple[int, int], n: int, labels: np.ndarray | None, groups: np.ndarray | None = None
+) -> tuple[Split, Split, Split]:
+    """Train, valid and test of rows that lie in order already."""
+    edges = (0, *cuts, n)
+    made = [
+        Split(source, a, b, None if labels is None else labels[a:b], None if groups is None else groups[a:b])
+        for a, b in zip(edges, edges[1:], strict=False)
+    ]
+    return made[0], made[1], made[2]

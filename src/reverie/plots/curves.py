@@ -1,0 +1,151 @@
+"""Numbers in, matplotlib Figures out, in the inks of a light or of a dark page."""
+
+import io
+import math
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
+from numpy.typing import ArrayLike, NDArray
+
+
+class Ink(NamedTuple):
+    """The colours of a figure; its paper is transparent."""
+
+    text: str
+    faint: str
+    first: str
+    second: str
+
+
+LIGHT = Ink("#3b3733", "#cfc8bc", "#1d1b19", "#a4452c")
+DARK = Ink("#cdc6ba", "#4a453f", "#ece6da", "#e08a68")
+SERIF = ["DejaVu Serif"]  # comes with matplotlib, so that the same run gives the same page everywhere
+
+
+def learning(
+    rounds: ArrayLike,
+    losses: Mapping[str, ArrayLike],
+    valid_rounds: ArrayLike,
+    valid: Mapping[str, ArrayLike],
+    dims: int | None,
+    ink: Ink,
+) -> Figure:
+    """Losses (T,) by learner over `rounds` (T,), nats per example, and on validation examples, a panel a learner.
+
+    `dims`: the entries of one example; then a second axis tells bits/dim. None where the losses are no likelihoods.
+    """
+    figure, panels = _panels(len(losses), 3.1, ink)
+    x = np.asarray(rounds, dtype=float)
+    for axes, (learner, column) in zip(panels, losses.items(), strict=True):
+        y = np.asarray(column, dtype=float)
+        axes.plot(x, y, color=ink.first, lw=1.1, label="training examples, as the loader shows them")
+        seen = [y]
+        if learner in valid:
+            held = np.asarray(valid[learner], dtype=float)
+            axes.plot(np.asarray(valid_rounds, dtype=float), held, color=ink.second, lw=1.6, label="validation examples")
+            seen.append(held)
+        _frame_after_the_fall(axes, x, seen)
+        axes.set_xlabel("round")
+        axes.set_ylabel("nats per example" if dims else "loss")
+        if len(losses) > 1:
+            axes.set_title(learner, loc="left", fontsize=9, family=SERIF, color=ink.text)
+        if dims:
+            unit = dims * math.log(2)
+            second = axes.secondary_yaxis("right", functions=(lambda v: v / unit, lambda v: v * unit))
+            second.set_ylabel("bits/dim")
+            _quiet(second, ink)
+        axes.legend(frameon=False, prop={"family": SERIF, "size": 8.5}, labelcolor=ink.text, loc="upper right")
+    return figure
+
+
+def surprises(found: Mapping[str, ArrayLike], unit: str, ink: Ink) -> Figure:
+    """A histogram of surprise (n,) for each world in `found`, one above the other on the same axis.
+
+    The first world is the machine's own. The axis is logarithmic where the worlds lie a factor of four apart.
+    """
+    worlds = {name: np.asarray(v, dtype=float) for name, v in found.items()}
+    everything = np.concatenate(list(worlds.values()))
+    low, high = float(everything.min()), float(everything.max())
+    wide = low > 0 and high > 4 * low
+    edges = np.geomspace(low * 0.97, high * 1.03, 70) if wide else np.linspace(low, high + 1e-9, 70)
+    figure = Figure(figsize=(8.2, 0.5 + 0.82 * len(worlds)), layout="constrained")
+    panels = np.atleast_1d(figure.subplots(len(worlds), 1, sharex=True))
+    for i, (axes, (name, values)) in enumerate(zip(panels, worlds.items(), strict=True)):
+        colour = ink.second if i == 0 else ink.text
+        heights, _ = np.histogram(values, edges)
+        axes.stairs(heights, edges, fill=True, color=colour, alpha=0.9 if i == 0 else 0.55)
+        axes.set_ylim(0, max(1, heights.max()) * 1.15)
+        if wide:
+            axes.set_xscale("log")
+            axes.xaxis.set_major_locator(MaxNLocator(9, steps=[1, 2, 5, 10]))
+            axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
+            axes.xaxis.set_minor_formatter(NullFormatter())
+            axes.minorticks_off()
+        _quiet(axes, ink)
+        axes.set_yticks([])
+        axes.spines["left"].set_visible(False)
+        axes.set_ylabel(name, rotation=0, ha="right", va="center", color=colour)
+        axes.tick_params(axis="x", length=3 if i == len(worlds) - 1 else 0)
+    panels[-1].set_xlabel(unit)
+    return figure
+
+
+def scatter(sets: Mapping[str, NDArray[np.floating]], ink: Ink, lines: Sequence[ArrayLike] = ()) -> Figure:
+    """Sets of points (n, 2), a panel each on the same axes; `lines` (m, 2) are drawn over the last."""
+    count = len(sets)
+    figure = Figure(figsize=(8.2, min(4.4, 8.6 / count)), layout="constrained")
+    panels = np.atleast_1d(figure.subplots(1, count, sharex=True, sharey=True))
+    first = next(iter(sets.values()))
+    middle, reach = first.mean(0), 1.25 * np.abs(first - first.mean(0)).max(0) + 1e-9
+    for i, (axes, (name, points)) in enumerate(zip(panels, sets.items(), strict=True)):
+        axes.scatter(points[:, 0], points[:, 1], s=3, lw=0, alpha=0.6, color=ink.first if i == 0 else ink.second)
+        axes.set_title(name, fontsize=9.5, family=SERIF, color=ink.text)
+        axes.set_xlim(middle[0] - reach[0], middle[0] + reach[0])
+        axes.set_ylim(middle[1] - reach[1], middle[1] + reach[1])
+        axes.set_box_aspect(1)
+        _quiet(axes, ink)
+    for line in lines:
+        way = np.asarray(line, dtype=float)
+        panels[-1].plot(way[:, 0], way[:, 1], color=ink.first, lw=1.6, marker="o", ms=3)
+    return figure
+
+
+def figure_png(figure: Figure, dpi: int = 180) -> bytes:
+    """A PNG of the figure on transparent paper; the same figure gives the same bytes."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=dpi, transparent=True, metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def _panels(count: int, height: float, ink: Ink) -> tuple[Figure, list[Axes]]:
+    figure = Figure(figsize=(8.2, height * count), layout="constrained")
+    panels = list(np.atleast_1d(figure.subplots(count, 1)))
+    for axes in panels:
+        _quiet(axes, ink)
+        axes.grid(axis="y", color=ink.faint, lw=0.6)
+    return figure, panels
+
+
+def _frame_after_the_fall(axes: Axes, x: NDArray[np.floating], seen: list[NDArray[np.floating]]) -> None:
+    """The first rounds fall so far that nothing else would be seen: they may leave the frame at the top."""
+    settled = np.concatenate([y[max(1, len(y) // 20) :] if len(y) > 2 else y for y in seen])
+    settled = settled[np.isfinite(settled)]
+    if len(settled):
+        low, high = settled.min(), settled.max()
+        axes.set_ylim(low - 0.06 * (high - low) - 1e-9, high + 0.12 * (high - low) + 1e-9)
+    axes.set_xlim(min(0, x.min(initial=0)), x.max(initial=1))
+
+
+def _quiet(axes: Axes, ink: Ink) -> None:
+    """Thin lines, no box, the page's own colours."""
+    for side, spine in axes.spines.items():
+        spine.set_visible(side in ("left", "bottom"))
+        spine.set_color(ink.faint)
+    axes.set_axisbelow(True)
+    axes.tick_params(colors=ink.text, labelsize=8.5, width=0.6, length=3, labelfontfamily=SERIF[0])
+    for label in (axes.xaxis.label, axes.yaxis.label):
+        label.set(color=ink.text, fontsize=9.5, family=SERIF)
