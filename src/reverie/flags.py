@@ -9,23 +9,17 @@ import tyro
 from reverie.core.config import check
 
 
-def flags(config: type) -> type[Any]:
-    """A dataclass with the same fields, whose knobs carry their help to the command line."""
-    hints = typing.get_type_hints(config)
-    fields = [
-        (f.name, Annotated[hints[f.name], tyro.conf.arg(help=f.metadata.get("help", ""))], f.default)
-        for f in dataclasses.fields(config)  # type: ignore[arg-type]
-    ]
-    made = dataclasses.make_dataclass(
-        config.__name__, [(n, t, dataclasses.field(default=d)) for n, t, d in fields], frozen=True
-    )
-    made.__doc__ = ""
-    return made
-
-
 def as_flags(config: Any) -> Any:
-    """The values of a config as an instance of its `flags` class."""
-    return flags(type(config))(**{f.name: getattr(config, f.name) for f in dataclasses.fields(config)})
+    """The values of a config as an instance of a like class, whose knobs carry their help to the command line."""
+    cls, hints = type(config), typing.get_type_hints(type(config))
+    fields = [
+        (f.name, Annotated[hints[f.name], tyro.conf.arg(help=f.metadata.get("help", ""))], getattr(config, f.name))
+        for f in dataclasses.fields(cls)
+    ]
+    spec = [(name, hint, dataclasses.field(default=value)) for name, hint, value in fields]
+    made = dataclasses.make_dataclass(cls.__name__, spec, frozen=True)
+    made.__doc__ = ""
+    return made()
 
 
 def from_flags(config: type, values: Any) -> Any:

@@ -54,7 +54,8 @@ def training_bar(run: Run, reports: Iterator[Report], loud: bool = True) -> Iter
 
 
 def _progress(note: str) -> Progress:
+    console = Console(stderr=True)
     return Progress(
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn(note), TimeRemainingColumn(),
-        console=Console(stderr=True),
+        console=console, disable=not console.is_terminal,
     )  # fmt: skip

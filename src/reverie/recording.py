@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from lightning.fabric import Fabric
+from lightning_fabric import Fabric
 
 from reverie.core import abilities
 from reverie.core.config import to_json
@@ -74,7 +74,7 @@ def keep_state(run: Run, state: State) -> None:
     """The weights to use, and all that is needed to go on."""
     if not state.parameters:
         # A model solved in closed form has chosen its own size: its settings are those it ended with.
-        run.config["model_config"] = to_json(state.model.config)
+        run.config["model_config"] = to_json(state.average.config)
         write_atomically(run.folder / "config.json", as_json(run.config))
     run.save_model(state.average)
     run.save_state(state)

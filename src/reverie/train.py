@@ -8,14 +8,14 @@ from typing import Annotated, Any
 
 import torch
 import tyro
-from lightning.fabric import Fabric
+from lightning_fabric import Fabric
 
 from reverie.core.config import check, from_json
 from reverie.core.errors import BadInput
 from reverie.core.recipe import TrainingConfig
 from reverie.data import Data, DataConfig, open_data
 from reverie.evaluation import evaluate, to_json
-from reverie.flags import as_flags, flags, from_flags
+from reverie.flags import as_flags, from_flags
 from reverie.models import MODELS
 from reverie.progress import bar, say, training_bar
 from reverie.recording import record
@@ -147,6 +147,7 @@ def _parse(line: list[str], recipe: tuple[Any, TrainingConfig] | None = None) ->
     name = next((b for a, b in itertools.pairwise(line) if a == "--model"), None)
     name = name or next((a.split("=", 1)[1] for a in line if a.startswith("--model=")), "vae")
     config, training = recipe or (family_of(name).Config(), TrainingConfig())
+    shown = [as_flags(values) for values in (DataConfig(), config, training)]
     fields: list[Any] = [
         ("data", tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="DATA", help="a built-in name, a path, or hf:NAME")]]),
         ("model", Annotated[str, tyro.conf.arg(help=f"one of {', '.join(MODELS)}")], "vae"),
@@ -160,9 +161,9 @@ def _parse(line: list[str], recipe: tuple[Any, TrainingConfig] | None = None) ->
         ("nodes", Annotated[int, tyro.conf.arg(help="computers")], 1),
         ("precision", Annotated[str, tyro.conf.arg(help="32-true, or bf16-mixed (a GPU's; slow on a CPU)")], "32-true"),
         ("threads", Annotated[int, tyro.conf.arg(help="CPU threads; 0: as many as there are cores")], 0),
-        ("data_config", Annotated[flags(DataConfig), tyro.conf.arg(name="data")], as_flags(DataConfig())),
-        ("model_config", Annotated[flags(type(config)), tyro.conf.arg(name="model")], as_flags(config)),
-        ("training", flags(TrainingConfig), as_flags(training)),
+        ("data_config", Annotated[type(shown[0]), tyro.conf.arg(name="data")], shown[0]),
+        ("model_config", Annotated[type(shown[1]), tyro.conf.arg(name="model")], shown[1]),
+        ("training", type(shown[2]), shown[2]),
     ]  # fmt: skip
     spec = [f if len(f) == 2 else (f[0], f[1], dataclasses.field(default=f[2])) for f in fields]
     return tyro.cli(dataclasses.make_dataclass("Train", spec), args=line, prog="reverie train", description=train.__doc__)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import torch
-from lightning.fabric import Fabric
+from lightning_fabric import Fabric
 from torch import Tensor
 
 from reverie.core.errors import BadInput
@@ -97,10 +97,10 @@ def training(state: State, data: Data, seed: int, fabric: Fabric) -> Iterator[Re
     """
     model, config = state.model, state.config
     if not state.parameters:
-        model.solve(data)
-        state.average = copy.deepcopy(model).requires_grad_(False).eval()
-        state.step = config.steps
-        yield Report(state.step, {}, 0.0)
+        if state.step < config.steps:
+            state.average.solve(data, config)
+            state.step = config.steps
+            yield Report(state.step, {}, 0.0)
         return
     model.train()
     rank, world = fabric.global_rank, fabric.world_size
@@ -111,6 +111,9 @@ def training(state: State, data: Data, seed: int, fabric: Fabric) -> Iterator[Re
         losses = _round(state, next(batches), rate, fabric)
         state.step += 1
         state.follow()
+        if state.step == config.steps:
+            torch.manual_seed(seed_of(seed, state.step, 0))  # the same for all processes
+            state.average.solve(data, config)
         yield Report(state.step, losses, rate)
 
 

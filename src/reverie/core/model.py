@@ -66,9 +66,9 @@ class Model(nn.Module, ABC):
         """The losses of one round, lazily: code after a `yield` sees the step taken."""
         raise NotImplementedError(f"{type(self).__name__} has no phases; it is solved in closed form")
 
-    def solve(self, data: Any) -> None:
-        """Fits the model in closed form to `data` (a Data); only for models without learners."""
-        raise NotImplementedError(f"{type(self).__name__} learns in phases")
+    def solve(self, data: Any, config: TrainingConfig) -> None:  # noqa: B027
+        """Fits to `data` (a Data) whatever needs no gradient: all of a model without learners, otherwise
+        what is settled once the last round is done. Called once, on the weights that will be used."""
 
     @abstractmethod
     def sample(self, n: int, given: Tensor | None = None) -> Tensor:

@@ -12,8 +12,8 @@ from reverie.data.avatars import avatars
 from reverie.data.builtin import digits, faces, fashion, from_cache, mnist5k
 from reverie.data.config import DataConfig
 from reverie.data.data import Data, Split
+from reverie.data.folders import Progress, decode_folder
 from reverie.data.hub import open_hub
-from reverie.data.pictures import Progress, decode_folder
 from reverie.data.toys import bars, kirby, rings, shifter
 
 # name -> how to open it
@@ -26,8 +26,8 @@ _PICTURES = {"size", "fit", "colour", "binarise", "seed"}
 _USES = {
     "faces": {"size", "fit", "binarise", "seed"},
     "avatars": {"size", "binarise", "count", "seed"},
-    **dict.fromkeys(("digits", "mnist5k", "fashion"), {"binarise", "seed"}),
-    **dict.fromkeys(("bars", "shifter", "kirby", "rings"), {"count", "seed"}),
+    **{name: {"binarise", "seed"} for name in ("digits", "mnist5k", "fashion")},
+    **{name: {"count", "seed"} for name in ("bars", "shifter", "kirby", "rings")},
 }
 
 
@@ -43,7 +43,8 @@ def open_data(
     Space(shape=(1, 3, 3), kind='bit')
     """
     source = str(source)
-    config = dataclasses.replace(config or DataConfig(), **{k: tuple(v) if isinstance(v, list) else v for k, v in options.items()})
+    changes: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in options.items()}
+    config = dataclasses.replace(config or DataConfig(), **changes)
     check(config)
     if config.size is not None and (min(config.size) < 1 or max(config.size) > 4096):
         raise BadInput(f"--data.size is {config.size}; height and width go from 1 to 4096")
@@ -57,7 +58,7 @@ def open_data(
     path = Path(source).expanduser()
     if path.is_dir():
         _refuse_unused(source, config, _PICTURES)
-        rows, about = decode_folder(path, config, progress=progress)
+        rows, about = decode_folder(path, config, progress)
         spec: dict[str, Any] = {"source": str(path.absolute()), "fit": config.fit, "colour": config.colour}
         if config.size:
             spec["size"] = list(config.size)

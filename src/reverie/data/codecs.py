@@ -79,7 +79,7 @@ class Bits:
 
 @dataclass(frozen=True)
 class Binarised:
-    """Bytes seen through coins: each time a pixel is looked at it is 1 with probability byte / 255 (dynamic binarisation)."""
+    """Bytes seen through coins: at each look a pixel is 1 with probability byte / 255 (dynamic binarisation)."""
 
     kind: ClassVar[Kind] = "bit"
 

@@ -10,7 +10,9 @@ from reverie.core.config import knob
 class DataConfig:
     """Options of `open_data`; one that a source has no use for is refused."""
 
-    size: tuple[int, int] | None = knob(None, "pictures: height and width; none: about 2,000 pixels in their own aspect")
+    size: tuple[int, int] | None = knob(
+        None, "pictures: height and width; none: about 2,000 pixels in their own aspect"
+    )
     fit: Literal["crop", "pad"] = knob("crop", "pictures: cut what does not fit the aspect, or add a margin")
     colour: Literal["auto", "grey", "rgb"] = knob("auto", "pictures: auto takes colour where any picture has it")
     binarise: Literal["no", "static", "dynamic"] = knob("no", "bytes to bits by coins thrown once, or at every look")

@@ -1,6 +1,7 @@
 """What a set of examples is to the rest of the house: three splits, a space, a codec, and batches without end."""
 
 import hashlib
+import itertools
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -9,6 +10,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
 from reverie.core.errors import BadInput
@@ -28,13 +31,10 @@ class Split:
     Rows lie in the order of the hash of their content, so that any run of them is a fair sample.
     """
 
-    def __init__(
-        self, source: np.ndarray | Path, start: int, stop: int, labels: np.ndarray | None = None,
-        groups: np.ndarray | None = None,
-    ):  # fmt: skip
+    def __init__(self, source: np.ndarray | Path, start: int, stop: int, labels: np.ndarray | None = None):
         self.source, self.start, self.stop = source, start, stop
         self.labels = None if labels is None else torch.from_numpy(np.ascontiguousarray(labels, dtype=np.int64))
-        self.groups = groups  # who is on the picture, where the split was made by that; (n,) or None
+        self.groups: np.ndarray | None = None  # who is on the picture, where the split was made by that; (n,) or None
         self.codec: Codec  # set by Data
 
     def __len__(self) -> int:
@@ -69,7 +69,7 @@ class Split:
         return self.source
 
     def windows(self, seed: int, epoch: int) -> list[np.ndarray]:
-        """The rows of an epoch in their order, cut into runs that fit into memory; a function of seed and epoch alone."""
+        """The rows of an epoch in their order, cut into runs that fit into memory; from seed and epoch alone."""
         rng = np.random.default_rng([seed, epoch])
         if self.in_memory:
             return [rng.permutation(len(self))]
@@ -156,13 +156,11 @@ class Data:
         self, size: int, seed: int, start: int, offset: int, share: int, device: str
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """(share, *shape) world units and their row numbers, batch after batch."""
-        skip = start * size % len(self.train)
         held: list[tuple[Tensor, Tensor]] = []  # parts of a batch that spans windows
         waiting = 0
         mine = slice(offset, offset + share)
-        for buffer, order, names in self._pieces(seed, start * size // len(self.train), device):
-            at = min(skip, len(order))
-            skip -= at
+        for buffer, order, names in self._pieces(seed, start * size, device):
+            at = 0
             while at < len(order):
                 take = min(size - waiting, len(order) - at)
                 part, named = order[at : at + take], names[at : at + take]
@@ -177,17 +175,24 @@ class Data:
                     yield raw[mine], rows[mine]
                     held, waiting = [], 0
 
-    def _pieces(self, seed: int, epoch: int, device: str) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Windows without end: rows in memory (R, *shape), the order in which to take them, their numbers."""
-        if not self.train.in_memory:
-            yield from self._streamed(seed, epoch, device)
-        whole = self.train.raw().to(device)
+    def _orders(self, seed: int, place: int) -> Iterator[np.ndarray]:
+        """Row numbers of the epochs laid end to end, from `place` on, window by window."""
+        epoch, skip = divmod(place, len(self.train))
         while True:
-            order = torch.from_numpy(self.train.windows(seed, epoch)[0]).to(device)
-            yield whole, order, order
+            for rows in self.train.windows(seed, epoch):
+                if skip < len(rows):
+                    yield rows[skip:]
+                skip = max(skip - len(rows), 0)
             epoch += 1
 
-    def _streamed(self, seed: int, epoch: int, device: str) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    def _pieces(self, seed: int, place: int, device: str) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Windows without end: rows in memory (R, *shape), the order in which to take them, their numbers."""
+        if self.train.in_memory:
+            whole = self.train.raw().to(device)
+            for rows in self._orders(seed, place):
+                order = torch.from_numpy(rows).to(device)
+                yield whole, order, order
+
         def read(rows: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
             ordered = np.sort(rows)  # read forwards, shuffle in memory
             return (
@@ -196,63 +201,54 @@ class Data:
                 torch.from_numpy(rows).to(device),
             )
 
-        def endless() -> Iterator[np.ndarray]:
-            number = epoch
-            while True:
-                yield from self.train.windows(seed, number)
-                number += 1
-
         with ThreadPoolExecutor(1) as reader:
             coming: Future[tuple[Tensor, Tensor, Tensor]] | None = None
-            for rows in endless():
+            for rows in self._orders(seed, place):
                 ready, coming = coming, reader.submit(read, rows)
                 if ready is not None:
                     yield ready.result()
 
 
-def content_hash(content: bytes) -> str:
-    """What decides the place of a row and its split: nothing but its content."""
-    return hashlib.blake2b(content, digest_size=16).hexdigest()
+def content_hash(content: bytes) -> int:
+    """64 bits that decide the place of a row and its split: nothing but its content does."""
+    return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "little")
 
 
-def split_by_content(hashes: Sequence[str], groups: Sequence[str] | None = None) -> tuple[np.ndarray, tuple[int, int]]:
+def split_by_content(hashes: np.ndarray, groups: Sequence[str] | None = None) -> tuple[np.ndarray, tuple[int, int]]:
     """The order of the rows, and where in it validation and test begin: shares of about 80, 10 and 10.
 
-    Rows that share a group, or are copies of each other, stay on one side. Neither the order nor the names of files matter.
+    `hashes` (n,) uint64. Rows that share a group, or are copies of each other, stay on one side. Neither the order nor
+    the names of files matter.
     """
     n = len(hashes)
     if n < 3:
         raise BadInput(f"{n} usable examples are too few; at least 3 are needed to train, validate and test")
-    if groups is None:
-        groups = hashes
-    members: dict[str, list[int]] = {}
-    for i, group in enumerate(groups):
-        members.setdefault(group, []).append(i)
-    # A group is known by what is in it, not by its name.
-    key = {g: content_hash("".join(sorted(hashes[i] for i in rows)).encode()) for g, rows in members.items()}
-    ranked = sorted(members, key=key.__getitem__)
+    side = np.unique(hashes, return_inverse=True)[1]  # (n,) which rows stay together
+    if groups is not None:
+        who = np.unique(groups, return_inverse=True)[1]
+        links = coo_matrix((np.ones(n), (side, who + n)), (2 * n, 2 * n))  # contents and groups that share a row
+        side = np.unique(connected_components(links, directed=False)[1][side], return_inverse=True)[1]
+    # Those together are known by what is in them, not by a name.
+    lists = np.split(hashes[np.lexsort((hashes, side))], np.cumsum(np.bincount(side))[:-1])
+    ranked = np.argsort(np.array([content_hash(rows.tobytes()) for rows in lists], np.uint64))
     if len(ranked) < 3:
-        raise BadInput(f"only {len(ranked)} different examples; at least 3 are needed to train, validate and test")
-    ends, done = [], 0
-    for group in ranked:
-        done += len(members[group])
-        ends.append(done)
-    first = min(max(int(np.searchsorted(ends, 0.8 * n - 0.5)), 0), len(ranked) - 3)
+        raise BadInput(
+            f"only {len(ranked)} different examples or groups; at least 3 are needed to train, validate and test"
+        )
+    ends = np.cumsum([len(lists[i]) for i in ranked])
+    first = min(int(np.searchsorted(ends, 0.8 * n - 0.5)), len(ranked) - 3)
     second = min(max(int(np.searchsorted(ends, 0.9 * n - 0.5)), first + 1), len(ranked) - 2)
-    order = [i for group in ranked for i in sorted(members[group], key=hashes.__getitem__)]
-    cuts = (ends[first], ends[second])
+    place = np.empty(len(ranked), np.int64)
+    place[ranked] = np.arange(len(ranked))
+    part = np.searchsorted([first, second], place[side])  # 0 train, 1 valid, 2 test
     # Within each split by the hash of the row, so that a run of rows is a fair sample of it.
-    parts = (order[: cuts[0]], order[cuts[0] : cuts[1]], order[cuts[1] :])
-    return np.array([i for part in parts for i in sorted(part, key=lambda i: (hashes[i], i))]), cuts
+    return np.lexsort((hashes, part)), (int(ends[first]), int(ends[second]))
 
 
 def splits(
-    source: np.ndarray | Path, cuts: tuple[int, int], n: int, labels: np.ndarray | None, groups: np.ndarray | None = None
+    source: np.ndarray | Path, cuts: tuple[int, int], n: int, labels: np.ndarray | None
 ) -> tuple[Split, Split, Split]:
     """Train, valid and test of rows that lie in order already."""
     edges = (0, *cuts, n)
-    made = [
-        Split(source, a, b, None if labels is None else labels[a:b], None if groups is None else groups[a:b])
-        for a, b in zip(edges, edges[1:], strict=False)
-    ]
+    made = [Split(source, a, b, None if labels is None else labels[a:b]) for a, b in itertools.pairwise(edges)]
     return made[0], made[1], made[2]

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from reverie.core.space import Space
-from reverie.data.codecs import Bits, Codec, Standard
+from reverie.data.codecs import Bits, Standard
 from reverie.data.config import DataConfig
 from reverie.data.data import Data, Split
 
@@ -36,7 +36,7 @@ def kirby(config: DataConfig) -> Data:
 
 
 def shifter(config: DataConfig) -> Data:
-    """4x8 bits: a random row twice, then twice again moved one place left or right (Dayan, Hinton, Neal & Zemel 1995)."""
+    """4x8 bits: a random row twice, then twice more moved a place left or right (Dayan, Hinton, Neal & Zemel 1995)."""
     table: Table = {}
     for row in itertools.product((0, 1), repeat=8):
         above = np.array(row, np.uint8)
@@ -57,9 +57,9 @@ def _world(name: str, table: Table, config: DataConfig) -> Data:
     rng = np.random.default_rng(config.seed)
     count = config.count or 10_000
     sizes = (count, max(count // 10, 1), max(count // 10, 1))
-    made = [Split(support[rng.choice(len(p), size, p=p / p.sum())], 0, size) for size in sizes]
+    train, valid, test = (Split(support[rng.choice(len(p), size, p=p / p.sum())], 0, size) for size in sizes)
     return Data(
-        name, Space(support.shape[1:], "bit"), Bits(), *made, spec=_spec(name, config),
+        name, Space(support.shape[1:], "bit"), Bits(), train, valid, test, _spec(name, config),
         support=torch.from_numpy(support), probability=torch.from_numpy(p / p.sum()),
         entropy=float(-(p * np.log(p)).sum()),
     )  # fmt: skip
@@ -79,10 +79,12 @@ def rings(config: DataConfig) -> Data:
         angle = rng.uniform(0, 2 * np.pi, n)
         return np.stack([radius * np.cos(angle), radius * np.sin(angle)], 1).astype(np.float32)
 
-    train, valid, test = (draw(n) for n in (count, max(count // 10, 1), max(count // 10, 1)))
-    codec: Codec = Standard(tuple(train.mean(0).tolist()), tuple(train.std(0).tolist()))
-    made = [Split(part, 0, len(part)) for part in (train, valid, test)]
-    return Data("rings", Space((2,), "real"), codec, *made, spec=_spec("rings", config), entropy=rings_entropy())
+    points = [draw(n) for n in (count, max(count // 10, 1), max(count // 10, 1))]
+    train, valid, test = (Split(part, 0, len(part)) for part in points)
+    codec = Standard(tuple(points[0].mean(0).tolist()), tuple(points[0].std(0).tolist()))
+    return Data(
+        "rings", Space((2,), "real"), codec, train, valid, test, _spec("rings", config), entropy=rings_entropy()
+    )
 
 
 def rings_entropy() -> float:
@@ -96,7 +98,7 @@ def rings_entropy() -> float:
         for sign in (1, -1):
             weight += np.exp(-0.5 * ((sign * r - radius) / WIDTH) ** 2) / (WIDTH * math.sqrt(2 * math.pi)) / len(RADII)
     log_density = np.log(np.maximum(weight, 1e-300)) - np.log(2 * np.pi * r)
-    return float(-np.trapezoid(weight * log_density, r))
+    return float(-(weight * log_density).sum() * (r[1] - r[0]))  # zero at both ends
 
 
 def _spec(name: str, config: DataConfig) -> dict:

@@ -11,6 +11,7 @@ from reverie.core.config import knob
 from reverie.core.distributions import Binned, Factorised, Gaussian
 from reverie.core.errors import BadInput
 from reverie.core.model import Estimate, Model
+from reverie.core.recipe import TrainingConfig
 from reverie.core.space import Space
 from reverie.nets.priors import StandardNormal
 
@@ -48,7 +49,7 @@ class Linear(Model):
         return {}
 
     @torch.no_grad()
-    def solve(self, data: Any) -> None:
+    def solve(self, data: Any, config: TrainingConfig) -> None:
         x = data.train.x().flatten(1).double()
         if len(x) < 2:
             raise BadInput(f"{data.name} has {len(x)} training examples; linear needs at least 2")

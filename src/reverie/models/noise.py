@@ -9,6 +9,7 @@ from torch import Tensor
 from reverie.core.config import knob
 from reverie.core.distributions import Factorised, Gaussian, Lattice
 from reverie.core.model import Estimate, Model
+from reverie.core.recipe import TrainingConfig
 from reverie.core.space import Space
 
 
@@ -20,9 +21,6 @@ class Factored(Model):
     def density(self) -> Factorised:
         """p(x), with a batch of one: (1, *shape)."""
         raise NotImplementedError
-
-    def solve(self, data: Any) -> None:
-        """Nothing to fit."""
 
     def learners(self) -> dict[str, Any]:
         return {}
@@ -104,7 +102,7 @@ class Independent(Factored):
         return Lattice(self.table, self.values, event_dims)
 
     @torch.no_grad()
-    def solve(self, data: Any) -> None:
+    def solve(self, data: Any, config: TrainingConfig) -> None:
         x = data.train.x()
         if self.space.lattice is None:
             spread = x.std(0, correction=0).clamp(min=1e-6)

@@ -15,7 +15,7 @@ from reverie.core.space import Space
 from reverie.models.latent import LatentModel
 from reverie.nets import conv, mlp
 from reverie.nets.likelihoods import head
-from reverie.nets.priors import prior
+from reverie.nets.priors import FittedMixture, prior
 
 
 @dataclass(frozen=True)
@@ -25,8 +25,11 @@ class VAEConfig:
     width: int = knob(512, "units of a hidden layer; of convolutions, channels at the finest scale", low=1)
     depth: int = knob(2, "hidden layers; of convolutions, residual blocks at every scale", low=1)
     skip: bool = knob(False, "a linear path beside the network, in the encoder and in the decoder")
-    prior: Literal["normal", "mixture"] = knob("normal", "p(z): standard normal, or a learned mixture of Gaussians")
-    components: int = knob(1, "Gaussians, each of full covariance, in the mixture prior", low=1)
+    prior: Literal["normal", "gaussian", "mixture"] = knob(
+        "mixture", "p(z): standard normal; one learned Gaussian; or that, and a mixture fitted at the end"
+    )
+    components: int = knob(10, "Gaussians, each of full covariance, in the mixture prior", low=1, high=1000)
+    floor: float = knob(0.02, "least variance of the mixture along any direction", low=1e-9)
     logistics: int = knob(1, "logistic densities in the likelihood of a byte", low=1)
     beta: float = knob(1.0, "weight of the KL term in the loss; the bound itself has 1", low=0.0)
     free_bits: float = knob(0.0, "nats of KL that each latent may use for free", low=0.0)
@@ -72,6 +75,19 @@ class VAE(LatentModel):
         if self.config.skip:
             return self.likelihood(raw, self.decoder_skip(z))
         return self.likelihood(raw)
+
+    @torch.no_grad()
+    def solve(self, data: Any, config: TrainingConfig) -> None:
+        """After the last round: the mixture prior is fitted to what the encoder makes of training pictures."""
+        if not isinstance(self.prior, FittedMixture):
+            return
+        device = next(self.parameters()).device
+        batches = data.batches(min(256, len(data.train)), seed=1, config=config, device=str(device))
+        draws = max(8192, 3 * self.config.components * self.config.latent)
+        z: list[Tensor] = []
+        while sum(map(len, z)) < draws:
+            z.append(self.encode(next(batches).x).sample())
+        self.prior.fit(torch.cat(z), self.config.floor)
 
     def phases(self, batch: Batch, step: int) -> Iterator[Phase]:
         x, config = batch.x, self.config

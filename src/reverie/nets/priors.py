@@ -1,10 +1,13 @@
 """What a model takes for granted before it sees anything: p(z)."""
 
 import math
+import warnings
 from abc import abstractmethod
 from typing import Literal
 
 import torch
+from sklearn import mixture
+from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor, nn
 
 from reverie.core.distributions import Distribution, Gaussian
@@ -46,60 +49,107 @@ class StandardNormal(Prior):
         return q.kl_to_standard()
 
 
-class GaussianMixture(Prior):
-    """A mixture of K Gaussians with full covariance, learned with the rest of the model.
+class LearnedGaussian(Prior):
+    """N(m, P^-1) with full covariance, learned with the rest of the model.
 
     A standard normal prior leaves holes: the aggregate of q(z|x) over the data fills only a part of it, and
-    dreams from the rest are no pictures of anything. This prior moves to where the data are. Each component
-    is stored as its mean and a lower-triangular A, whose inverse takes white noise to z - mean.
-    With one component the KL is a closed form.
+    dreams from the rest are no pictures of anything. This prior moves to where the data are. It is
+    stored as its mean and a lower-triangular A with A'A = P, which takes z - m to white noise.
+    """
+
+    def __init__(self, latent: int):
+        super().__init__()
+        self.loc = nn.Parameter(torch.zeros(latent))
+        self.below = nn.Parameter(torch.zeros(latent, latent))
+        self.log_diagonal = nn.Parameter(torch.zeros(latent))
+
+    @property
+    def whitening(self) -> Tensor:
+        """(Z, Z), A."""
+        return torch.tril(self.below, -1) + torch.diag(self.log_diagonal.exp())
+
+    @property
+    def mean(self) -> Tensor:
+        return self.loc
+
+    def sample(self, n: int | None = None) -> Tensor:
+        white = torch.randn(n or 1, len(self.loc), device=self.loc.device)
+        z = self.loc + torch.linalg.solve_triangular(self.whitening, white.T, upper=False).T
+        return z[0] if n is None else z
+
+    def log_prob(self, x: Tensor, observed: Tensor | None = None) -> Tensor:
+        white = (x - self.loc) @ self.whitening.T
+        return self.log_diagonal.sum() - 0.5 * (white.square().sum(-1) + x.shape[-1] * math.log(2 * math.pi))
+
+    def kl(self, q: Gaussian, z: Tensor) -> Tensor:
+        whitening = self.whitening
+        distance = ((q.mean - self.loc) @ whitening.T).square().sum(1)
+        spread = torch.exp(2 * q.log_scale) @ whitening.square().sum(0)
+        return 0.5 * (distance + spread - len(self.loc)) - q.log_scale.sum(1) - self.log_diagonal.sum()
+
+
+class FittedMixture(Prior):
+    """A learned Gaussian while the model learns; then a mixture of K Gaussians with full covariance, fitted to the
+    aggregate of q(z|x) by expectation maximisation: a second look at the prior (Dai & Wipf 2019,
+    arXiv 1903.05789; Ghosh et al. 2020, arXiv 1903.12436). The bound stays a bound: only p(z) has changed.
     """
 
     def __init__(self, latent: int, components: int):
         super().__init__()
-        self.logits = nn.Parameter(torch.zeros(components))
-        self.loc = nn.Parameter(torch.randn(components, latent) * (0.1 if components > 1 else 0.0))
-        self.below = nn.Parameter(torch.zeros(components, latent, latent))
-        self.log_diagonal = nn.Parameter(torch.zeros(components, latent))
-
-    @property
-    def whitening(self) -> Tensor:
-        """(K, Z, Z), A: lower triangular with a positive diagonal."""
-        return torch.tril(self.below, -1) + torch.diag_embed(self.log_diagonal.exp())
+        self.start = LearnedGaussian(latent)
+        self.register_buffer("log_weight", torch.full((components,), -math.log(components)))
+        self.register_buffer("loc", torch.zeros(components, latent))
+        self.register_buffer("whitening", torch.zeros(components, latent, latent))
+        self.register_buffer("fitted", torch.zeros((), dtype=torch.bool))
 
     @property
     def mean(self) -> Tensor:
-        return torch.softmax(self.logits, 0) @ self.loc
+        return self.log_weight.exp() @ self.loc if self.fitted else self.start.mean
+
+    def fit(self, z: Tensor, floor: float, seed: int = 0) -> None:
+        """Fits the mixture to draws z (N, Z) from the aggregate posterior, `floor` added to every variance.
+
+        Where there are too few draws for that many components, fewer are used (2 Z draws for each, at least).
+        """
+        components = max(1, min(len(self.loc), len(z) // (2 * z.shape[1])))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)  # an unfinished fit is a prior like any other
+            em = mixture.GaussianMixture(
+                components, reg_covar=floor, max_iter=40, random_state=seed, init_params="kmeans"
+            ).fit(z.double().cpu().numpy())
+        self.log_weight.fill_(-math.inf)
+        self.log_weight[:components] = torch.from_numpy(em.weights_).log()
+        self.loc[:components] = torch.from_numpy(em.means_)
+        self.whitening.copy_(torch.eye(z.shape[1]))
+        self.whitening[:components] = torch.from_numpy(em.precisions_cholesky_).mT  # it keeps A', upper triangular
+        self.fitted.fill_(True)
 
     def sample(self, n: int | None = None) -> Tensor:
-        chosen = torch.multinomial(torch.softmax(self.logits, 0), n or 1, replacement=True)
+        if not self.fitted:
+            return self.start.sample(n)
+        chosen = torch.multinomial(self.log_weight.exp(), n or 1, replacement=True)
         white = torch.randn_like(self.loc[chosen])
         z = torch.empty_like(white)
-        # One solve per component, not per draw: K small matrices rather than n.
-        for k in chosen.unique().tolist():
+        for k in chosen.unique().tolist():  # one solve for a component, not for a draw
             of_k = chosen == k
             z[of_k] = torch.linalg.solve_triangular(self.whitening[k], white[of_k].T, upper=False).T
         z = z + self.loc[chosen]
         return z[0] if n is None else z
 
     def log_prob(self, x: Tensor, observed: Tensor | None = None) -> Tensor:
-        if observed is not None:
-            raise NotImplementedError("the mixture prior has no marginals of single latents")
+        if not self.fitted:
+            return self.start.log_prob(x)
         white = torch.einsum("kij,...kj->...ki", self.whitening, x.unsqueeze(-2) - self.loc)
-        parts = self.log_diagonal.sum(-1) - 0.5 * white.square().sum(-1)
-        mixed = torch.logsumexp(parts + torch.log_softmax(self.logits, 0), -1)
-        return mixed - 0.5 * x.shape[-1] * math.log(2 * math.pi)
+        log_det = self.whitening.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+        parts = self.log_weight + log_det - 0.5 * white.square().sum(-1)
+        return torch.logsumexp(parts, -1) - 0.5 * x.shape[-1] * math.log(2 * math.pi)
 
     def kl(self, q: Gaussian, z: Tensor) -> Tensor:
-        if len(self.logits) > 1:
-            return q.log_prob(z) - self.log_prob(z)
-        whitening = self.whitening[0]
-        distance = ((q.mean - self.loc) @ whitening.T).square().sum(1)
-        spread = torch.exp(2 * q.log_scale) @ whitening.square().sum(0)
-        log_dets = q.log_scale.sum(1) + self.log_diagonal.sum()
-        return 0.5 * (distance + spread - q.mean.shape[1]) - log_dets
+        return q.log_prob(z) - self.log_prob(z) if self.fitted else self.start.kl(q, z)
 
 
-def prior(name: Literal["normal", "mixture"], latent: int, components: int) -> Prior:
+def prior(name: Literal["normal", "gaussian", "mixture"], latent: int, components: int) -> Prior:
     """The prior of that name over `latent` numbers."""
-    return StandardNormal(latent) if name == "normal" else GaussianMixture(latent, components)
+    if name == "normal":
+        return StandardNormal(latent)
+    return LearnedGaussian(latent) if name == "gaussian" else FittedMixture(latent, components)
