@@ -9,7 +9,9 @@ import pytest
 import torch
 from jaxtyping import install_import_hook
 
-hook = install_import_hook("reverie", "beartype.beartype")
+# A whole number is a float, as everywhere in Python.
+CHECKER = "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))"
+hook = install_import_hook("reverie", CHECKER)
 hook.__enter__()
 
 torch.set_num_threads(1)

@@ -200,11 +200,15 @@ def _again(asked: Any, line: list[str]) -> tuple[Run, Data]:
     if not asked.out:
         raise BadInput("--resume needs --out RUN, the run folder to go on with")
     run = Run.load(asked.out)
+    if asked.minutes is not None:
+        raise BadInput(f"{asked.out} knows how many rounds it has left; leave --minutes out")
     own = (from_json(family_of(run.config["model"]).Config, run.config["model_config"]), run.training)
     if asked.model != run.config["model"] and any(a.startswith("--model") for a in line):
         raise BadInput(f"{asked.out} holds a {run.config['model']}, not a {asked.model}; leave --model out")
     named = [*line, "--model", run.config["model"]] if "--model" not in line else line
     told = _parse(named, own)
+    if asked.steps is not None and asked.steps != run.training.steps:
+        raise BadInput(f"a resumed run keeps its settings: steps is {run.training.steps} in {asked.out}")
     for mine, theirs in zip(own, (told.model_config, told.training), strict=True):
         for field in dataclasses.fields(mine):
             if getattr(mine, field.name) != getattr(theirs, field.name):

@@ -100,7 +100,7 @@ def test_hidden_entries_are_integrated_out(x):
 def test_streaming_changes_nothing_but_the_draws(x):
     """Same law whatever the chunks: compared on many more draws than the tolerance needs."""
     model = Known(0.3, 1.4)
-    small = bounds.surprise(model, x, 20_000, at_once=3)
-    large = bounds.surprise(model, x, 20_000, at_once=100_000)
+    small = bounds.surprise(model, x, 1000, at_once=7)
+    large = bounds.surprise(model, x, 1000, at_once=100_000)
     assert ((small.value - large.value).abs() < 5 * (small.error + large.error)).all()
     assert small.value.shape == small.error.shape == small.ess.shape == (5,)

@@ -1,6 +1,7 @@
 """What any model can do that has the smaller abilities it is made of."""
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from reverie.core.errors import BadInput
@@ -8,7 +9,7 @@ from reverie.core.model import Decodes, Encodes, Model
 
 
 @torch.no_grad()
-def dream(model: Model, n: int, given: Tensor | None = None, exact: bool = False) -> Tensor:
+def dream(model: Model, n: int, given: Tensor | None = None, exact: bool = False) -> Float[Tensor, "n *shape"]:
     """(n, *shape) dreams in model units.
 
     A model that decodes latents shows what it has in mind, the mean of p(x|z) at z ~ p(z), unless
@@ -21,7 +22,9 @@ def dream(model: Model, n: int, given: Tensor | None = None, exact: bool = False
 
 
 @torch.no_grad()
-def morph(model: Model, a: Tensor, b: Tensor, steps: int) -> Tensor:
+def morph(
+    model: Model, a: Float[Tensor, "B *shape"], b: Float[Tensor, "B *shape"], steps: int
+) -> Float[Tensor, "steps B *shape"]:
     """(steps, B, *shape): what lies on the straight way in z between the examples a and b (B, *shape).
 
     The ends are the model's own idea of a and b. Raises BadInput for a model that cannot perceive.
@@ -33,7 +36,9 @@ def morph(model: Model, a: Tensor, b: Tensor, steps: int) -> Tensor:
 
 
 @torch.no_grad()
-def traverse(model: Model, z: Tensor, directions: Tensor, reach: float = 3.0, steps: int = 7) -> Tensor:
+def traverse(
+    model: Model, z: Float[Tensor, " Z"], directions: Float[Tensor, "n Z"], reach: float = 3.0, steps: int = 7
+) -> Float[Tensor, "n steps *shape"]:
     """(directions, steps, *shape): p(x|z) means along each direction (n, Z) through z (Z,), from -reach to +reach."""
     if not isinstance(model, Decodes):
         raise BadInput(f"{type(model).__name__} has no latent directions; use a vae or linear run")
@@ -43,7 +48,9 @@ def traverse(model: Model, z: Tensor, directions: Tensor, reach: float = 3.0, st
 
 
 @torch.no_grad()
-def main_directions(model: Model, x: Tensor, n: int) -> tuple[Tensor, Tensor]:
+def main_directions(
+    model: Model, x: Float[Tensor, "B *shape"], n: int
+) -> tuple[Float[Tensor, " Z"], Float[Tensor, "k Z"]]:
     """The centre (Z,) and the n principal directions (n, Z) of what the model perceives in x, one standard deviation long."""
     if not isinstance(model, Encodes):
         raise BadInput(f"{type(model).__name__} has no latent directions; use a vae or linear run")

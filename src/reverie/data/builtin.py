@@ -63,14 +63,14 @@ def mnist5k(config: DataConfig, progress: Progress | None = None) -> Data:
     return from_array("mnist5k", pixels, {"source": "mnist5k"}, config, labels, [str(i) for i in range(10)])
 
 
+FASHION = Path("/usr/share/datasets/fashion-mnist")  # of the Debian package dataset-fashion-mnist
 CLOTHES = ("t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
 
 
 def fashion(config: DataConfig, progress: Progress | None = None) -> Data:
     """70,000 pieces of clothing, 28x28 grey, with labels; 50,000 / 10,000 / 10,000 (Xiao, Rasul & Vollgraf 2017)."""
-    folder = Path("/usr/share/datasets/fashion-mnist")
     files = [
-        folder / f"{part}-{what}-ubyte.gz" for part in ("train", "t10k") for what in ("images-idx3", "labels-idx1")
+        FASHION / f"{part}-{what}-ubyte.gz" for part in ("train", "t10k") for what in ("images-idx3", "labels-idx1")
     ]
     if not all(f.is_file() for f in files):
         return _fashion_from_hub(config, progress)

@@ -1,7 +1,8 @@
 """World units to model units and back, kept with the model so that new data meets the same treatment."""
 
+import math
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -10,6 +11,7 @@ from reverie.core.errors import BadInput
 from reverie.core.space import Kind
 
 
+@runtime_checkable
 class Codec(Protocol):
     """How raw entries become what a model sees."""
 
@@ -123,8 +125,8 @@ class Standard:
         return -scale.log().expand(raw.shape[1:]).sum().float().expand(len(raw))
 
     def _numbers(self, like: Tensor) -> tuple[Tensor, Tensor]:
-        kind = {"dtype": torch.float64, "device": like.device}
-        return torch.tensor(self.mean, **kind), torch.tensor(self.scale, **kind)  # type: ignore[call-overload]
+        mean = torch.tensor(self.mean, dtype=torch.float64, device=like.device)
+        return mean, torch.tensor(self.scale, dtype=torch.float64, device=like.device)
 
     def to_json(self) -> dict[str, Any]:
         return {"codec": "standard", "mean": list(self.mean), "scale": list(self.scale)}
@@ -132,14 +134,14 @@ class Standard:
 
 def codec_from_json(values: Any) -> Codec:
     """The inverse of `to_json`; BadInput for anything else."""
+    for codec in (Bytes(), Bits(), Binarised()):
+        if values == codec.to_json():
+            return codec
     match values:
-        case {"codec": "bytes"}:
-            return Bytes()
-        case {"codec": "bits"}:
-            return Bits()
-        case {"codec": "binarised"}:
-            return Binarised()
-        case {"codec": "standard", "mean": [*mean], "scale": [*scale]} if len(mean) == len(scale) > 0:
-            if all(isinstance(v, int | float) for v in mean + scale) and min(scale) > 0:
+        case {"codec": "standard", "mean": [*mean], "scale": [*scale], **more} if (
+            len(mean) == len(scale) > 0 and not more
+        ):
+            numbers = mean + scale
+            if all(type(v) in (int, float) and math.isfinite(v) for v in numbers) and min(scale) > 0:
                 return Standard(tuple(map(float, mean)), tuple(map(float, scale)))
     raise BadInput(f"unknown codec {str(values)[:60]!r}; the folder is damaged or from another version")

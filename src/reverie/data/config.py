@@ -17,4 +17,4 @@ class DataConfig:
     colour: Literal["auto", "grey", "rgb"] = knob("auto", "pictures: auto takes colour where any picture has it")
     binarise: Literal["no", "static", "dynamic"] = knob("no", "bytes to bits by coins thrown once, or at every look")
     count: int | None = knob(None, "examples to make, where the data are made", low=3)
-    seed: int = knob(0, "of what is made or thrown")
+    seed: int = knob(0, "of what is made or thrown", low=0)

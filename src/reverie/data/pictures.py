@@ -2,8 +2,8 @@
 
 import warnings
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 import torch
@@ -26,7 +26,7 @@ class Unusable(Exception):
     """A picture that cannot be used, and why."""
 
 
-def open_picture(file: Path | BinaryIO) -> Image.Image:
+def open_picture(file: Path | BytesIO) -> Image.Image:
     """The still picture in `file`, turned upright, as L or RGB; Unusable with the reason otherwise."""
     try:
         if isinstance(file, Path) and file.stat().st_size == 0:

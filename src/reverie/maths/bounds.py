@@ -5,15 +5,17 @@ log mean w is the bound of Burda, Grosse & Salakhutdinov (2015, arXiv 1509.00519
 """
 
 import math
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from reverie.core.distributions import Distribution
 from reverie.core.model import Estimate
 
 
+@runtime_checkable
 class Explains(Protocol):
     """p(z), p(x|z) and q(z|x): what a latent-variable model must offer to be weighed."""
 
@@ -23,7 +25,9 @@ class Explains(Protocol):
     def decode(self, z: Tensor) -> Distribution: ...
 
 
-def log_weights(model: Explains, x: Tensor, k: int, observed: Tensor | None = None) -> Tensor:
+def log_weights(
+    model: Explains, x: Float[Tensor, "B *shape"], k: int, observed: Bool[Tensor, "B *shape"] | None = None
+) -> Float[Tensor, "k B"]:
     """(k, B) nats: log p(x|z) + log p(z) - log q(z|x) for k draws z ~ q(z|x) of each example of x (B, *shape).
 
     Where `observed` is given, p(x|z) is that of the observed entries; q sees zeros for the others.
@@ -36,7 +40,13 @@ def log_weights(model: Explains, x: Tensor, k: int, observed: Tensor | None = No
 
 
 @torch.no_grad()
-def surprise(model: Explains, x: Tensor, k: int, observed: Tensor | None = None, at_once: int = 512) -> Estimate:
+def surprise(
+    model: Explains,
+    x: Float[Tensor, "B *shape"],
+    k: int,
+    observed: Bool[Tensor, "B *shape"] | None = None,
+    at_once: int = 512,
+) -> Estimate:
     """-log p(x), nats per example (B,), estimated by -log mean of k weights, which on average is never below it.
 
     Streamed: no more than about `at_once` decoded examples are held, however large k and B are. The

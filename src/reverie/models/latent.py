@@ -3,6 +3,7 @@
 from abc import abstractmethod
 
 import torch
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from reverie.core.distributions import Distribution, Factorised
@@ -24,16 +25,23 @@ class LatentModel(Model):
         """p(x|z) for z (B, ...)."""
 
     @torch.no_grad()
-    def sample(self, n: int, given: Tensor | None = None) -> Tensor:
+    def sample(self, n: int, given: Tensor | None = None) -> Float[Tensor, "n *shape"]:
         return self.decode(self.prior.sample(n)).sample()
 
-    def surprise(self, x: Tensor, observed: Tensor | None = None, draws: int = 100) -> Estimate:
+    def surprise(
+        self, x: Float[Tensor, "B *shape"], observed: Bool[Tensor, "B *shape"] | None = None, draws: int = 100
+    ) -> Estimate:
         return bounds.surprise(self, x, draws, observed)
 
     @torch.no_grad()
     def repair(
-        self, x: Tensor, observed: Tensor | None, n: int, noise: float = 0.0, sweeps: int = 50
-    ) -> Tensor:
+        self,
+        x: Float[Tensor, "B *shape"],
+        observed: Bool[Tensor, "B *shape"] | None,
+        n: int,
+        noise: float = 0.0,
+        sweeps: int = 50,
+    ) -> Float[Tensor, "n B *shape"]:
         """Pseudo-Gibbs (Rezende, Mohamed & Wierstra 2014, arXiv 1401.4082): z ~ q(z|x), then x ~ p(x|z, what was
         seen), `sweeps` times over from a dream, in n independent chains. (n, B, *shape), model units.
 

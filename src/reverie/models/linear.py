@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from reverie.core.config import knob
@@ -106,11 +107,13 @@ class Linear(Model):
         return self._likelihood(mean, self.noise.sqrt().to(z.dtype))
 
     @torch.no_grad()
-    def sample(self, n: int, given: Tensor | None = None) -> Tensor:
+    def sample(self, n: int, given: Tensor | None = None) -> Float[Tensor, "n *shape"]:
         return self.decode(self.prior.sample(n)).sample()
 
     @torch.no_grad()
-    def surprise(self, x: Tensor, observed: Tensor | None = None, draws: int = 100) -> Estimate:
+    def surprise(
+        self, x: Float[Tensor, "B *shape"], observed: Bool[Tensor, "B *shape"] | None = None, draws: int = 100
+    ) -> Estimate:
         if observed is None:
             nats = self._surprise_whole(x.flatten(1).double() - self.mu)
             seen = float(self.space.dims)
@@ -141,7 +144,9 @@ class Linear(Model):
         return 0.5 * (count * math.log(2 * math.pi) + log_det + (centred.square().sum() - along) / self.noise)
 
     @torch.no_grad()
-    def repair(self, x: Tensor, observed: Tensor | None, n: int, noise: float = 0.0) -> Tensor:
+    def repair(
+        self, x: Float[Tensor, "B *shape"], observed: Bool[Tensor, "B *shape"] | None, n: int, noise: float = 0.0
+    ) -> Float[Tensor, "n B *shape"]:
         """Exact draws from the Gaussian conditional: z given what was seen, then x given z and what was seen."""
         flat = torch.ones_like(x, dtype=torch.bool) if observed is None else observed
         results = [self._repair_one(row, known, n, noise) for row, known in zip(x, flat, strict=True)]

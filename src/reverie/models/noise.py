@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from reverie.core.config import knob
@@ -26,16 +27,20 @@ class Factored(Model):
         return {}
 
     @torch.no_grad()
-    def sample(self, n: int, given: Tensor | None = None) -> Tensor:
+    def sample(self, n: int, given: Tensor | None = None) -> Float[Tensor, "n *shape"]:
         return self.density().sample(n)[:, 0]
 
     @torch.no_grad()
-    def surprise(self, x: Tensor, observed: Tensor | None = None, draws: int = 100) -> Estimate:
+    def surprise(
+        self, x: Float[Tensor, "B *shape"], observed: Bool[Tensor, "B *shape"] | None = None, draws: int = 100
+    ) -> Estimate:
         nats = -self.density().log_prob(x, observed)
         return Estimate(nats, torch.zeros_like(nats), "nats", "lower", "exact")
 
     @torch.no_grad()
-    def repair(self, x: Tensor, observed: Tensor | None, n: int, noise: float = 0.0) -> Tensor:
+    def repair(
+        self, x: Float[Tensor, "B *shape"], observed: Bool[Tensor, "B *shape"] | None, n: int, noise: float = 0.0
+    ) -> Float[Tensor, "n B *shape"]:
         density = self.density()
         known = density.denoise(x.expand(n, *x.shape), noise) if noise > 0 else x.expand(n, *x.shape)
         if observed is None:

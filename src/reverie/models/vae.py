@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from reverie.core.config import knob
@@ -20,7 +21,7 @@ from reverie.nets.priors import FittedMixture, prior
 
 @dataclass(frozen=True)
 class VAEConfig:
-    net: Literal["mlp", "conv"] = knob("mlp", "perceptrons, or convolutions (pictures only)")
+    net: Literal["mlp", "residual", "conv"] = knob("mlp", "perceptrons; residual ones; or convolutions (pictures only)")
     latent: int = knob(32, "size of z", low=1)
     width: int = knob(512, "units of a hidden layer; of convolutions, channels at the finest scale", low=1)
     depth: int = knob(2, "hidden layers; of convolutions, residual blocks at every scale", low=1)
@@ -52,8 +53,8 @@ class VAE(LatentModel):
         super().__init__(config, space)
         self.prior = prior(config.prior, config.latent, config.components)
         self.likelihood = head(space, config.logistics)
-        build = conv.autoencoder if config.net == "conv" else mlp.autoencoder
-        self.encoder, self.decoder = build(
+        builders = {"mlp": mlp.autoencoder, "residual": mlp.residual_autoencoder, "conv": conv.autoencoder}
+        self.encoder, self.decoder = builders[config.net](
             space.shape, 2 * config.latent, config.latent, self.likelihood.channels, config.width, config.depth
         )
         if config.skip:
@@ -64,13 +65,13 @@ class VAE(LatentModel):
     def recipe(cls, space: Space, count: int) -> tuple[VAEConfig, TrainingConfig]:
         return VAEConfig(), TrainingConfig()
 
-    def encode(self, x: Tensor) -> Gaussian:
+    def encode(self, x: Float[Tensor, "B *shape"]) -> Gaussian:
         mean, log_scale = self.encoder(x).chunk(2, -1)
         if self.config.skip:
             mean = mean + self.encoder_skip(x.flatten(1))
         return Gaussian(mean, log_scale.clamp(-7, 3))
 
-    def decode(self, z: Tensor) -> Factorised:
+    def decode(self, z: Float[Tensor, "B Z"]) -> Factorised:
         raw = self.decoder(z)
         if self.config.skip:
             return self.likelihood(raw, self.decoder_skip(z))

@@ -15,6 +15,22 @@ def autoencoder(
     return encoder, decoder
 
 
+def residual_autoencoder(
+    shape: tuple[int, ...], code: int, latent: int, channels: int, width: int, depth: int
+) -> tuple[nn.Module, nn.Module]:
+    """The same, of residual layers between normalisations: `depth` of them."""
+    dims = math.prod(shape)
+    encoder = nn.Sequential(nn.Flatten(), *residual_mlp(dims, width, depth, code))
+    decoder = nn.Sequential(*residual_mlp(latent, width, depth, channels * dims), nn.Unflatten(1, (channels, *shape)))
+    return encoder, decoder
+
+
+def residual_mlp(inputs: int, width: int, depth: int, outputs: int) -> nn.Sequential:
+    """inputs -> width (linear), `depth` residual layers, a normalisation, -> outputs."""
+    layers = [ResidualLayer(width) for _ in range(depth)]
+    return nn.Sequential(nn.Linear(inputs, width), *layers, nn.LayerNorm(width), nn.Linear(width, outputs))
+
+
 class ResidualLayer(nn.Module):
     """h + W2 silu(W1 norm(h)); starts as the identity."""
 

@@ -1,0 +1,67 @@
+"""What the benchmarks share: a Markdown table that says when, on what code, on which machine and by which command."""
+
+import datetime
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+WORK = HERE / ".work"  # ignored by git: what a benchmark makes and throws away, and quick results
+
+
+def write(name: str, title: str, header: Sequence[str], rows: Sequence[Sequence[str]], notes: Sequence[str]) -> Path:
+    """Prints the table and leaves it in results/NAME.md; in .work/ if --quick, so that no hasty figure is kept."""
+    lines = [f"# {title}", "", _row(header), _row(["---"] * len(header)), *map(_row, rows), ""]
+    lines += [*(f"- {note}" for note in notes), "", *_circumstances(name)]
+    path = WORK / f"{name}-quick.md" if "--quick" in sys.argv else HERE / "results" / f"{name}.md"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join(lines) + "\n")
+    print("\n".join(lines), flush=True)
+    return path
+
+
+def say(text: str) -> None:
+    """Progress, on standard error."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def _row(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def _circumstances(name: str) -> list[str]:
+    import torch
+
+    busy = ", ".join(f"{load:.1f}" for load in os.getloadavg())
+    command = shlex.join(["python", f"benchmarks/{name}.py", *sys.argv[1:]])
+    return [
+        f"{datetime.date.today().isoformat()}, commit {_commit()}.",
+        f"{_processor()}, {os.cpu_count()} cores; {platform.system()}, Python {platform.python_version()}, "
+        f"torch {torch.__version__}, {torch.get_num_threads()} threads; load at the end (1, 5, 15 minutes) {busy}.",
+        f"`{command}`",
+    ]
+
+
+def _commit() -> str:
+    """The commit, and whether what was measured differs from it (results themselves do not count)."""
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(["git", *arguments], cwd=HERE.parent, capture_output=True, text=True, check=True).stdout
+
+    try:
+        changed = git("status", "--porcelain", "--", ".", ":!benchmarks/results")
+        return git("rev-parse", "--short=12", "HEAD").strip() + (" (dirty)" if changed.strip() else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown (no git)"
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()

@@ -1,0 +1,182 @@
+"""One contract for every family in MODELS, on every kind of space it says it can model."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from reverie.core import abilities
+from reverie.core.distributions import Distribution
+from reverie.core.errors import BadInput
+from reverie.core.model import Batch, Decodes, Encodes, Estimate, Repairs, Surprised
+from reverie.core.recipe import TrainingConfig
+from reverie.core.space import Space
+from reverie.data.arrays import from_array
+from reverie.data.config import DataConfig
+from reverie.models import MODELS
+from reverie.run import Run
+from reverie.training import State, fabric_for, training
+
+SPACES = {
+    "bit": Space((1, 3, 4), "bit"),
+    "byte": Space((1, 5, 4), "byte"),
+    "real": Space((3,), "real"),
+}
+CASES = [(name, kind) for name, family in MODELS.items() for kind in family.kinds if kind in SPACES]
+SMALL = {"latent": 3, "width": 8, "components": 2}
+
+
+def small(name: str):
+    config = MODELS[name].Config()
+    known = {f.name for f in dataclasses.fields(config)}
+    return dataclasses.replace(config, **{k: v for k, v in SMALL.items() if k in known})
+
+
+def some_data(kind: str):
+    shape = SPACES[kind].shape
+    generator = torch.Generator().manual_seed(3)
+    raw = {
+        "bit": torch.randint(2, (90, *shape), generator=generator).bool().numpy(),
+        "byte": torch.randint(256, (90, *shape), generator=generator).byte().numpy(),
+        "real": torch.randn(90, *shape, generator=generator).numpy(),
+    }[kind]
+    return from_array("made", raw, {"source": "made"}, DataConfig())
+
+
+@pytest.fixture(params=CASES, ids=lambda case: "-".join(case))
+def case(request):
+    """A model of each family on each space, trained for three rounds."""
+    name, kind = request.param
+    data = some_data(kind)
+    state = State(MODELS[name](small(name), data.space), TrainingConfig(steps=3, batch=8))
+    for _ in training(state, data, 0, fabric_for("cpu")):
+        pass
+    return name, state.average, data
+
+
+def test_every_world_has_a_case():
+    assert {name for name, _ in CASES} == set(MODELS)
+
+
+def test_samples_lie_in_the_space(case):
+    _, model, data = case
+    x = model.sample(5)
+    assert x.shape == (5, *data.space.shape)
+    assert x.dtype == torch.float32
+    if data.space.lattice is not None:
+        assert (x.unsqueeze(-1) - data.space.lattice).abs().min(-1).values.max() < 1e-6
+    assert abilities.dream(model, 5).shape == x.shape
+    assert not torch.equal(model.sample(5), model.sample(5))
+
+
+def test_learners_partition_the_parameters(case):
+    _, model, _ = case
+    groups = [id(p) for group in model.learners().values() for p in group]
+    assert len(groups) == len(set(groups))
+    assert set(groups) == ({id(p) for p in model.parameters()} if model.learners() else set())
+
+
+def test_phases_move_their_own_learner_and_no_other(case):
+    name, _, data = case
+    model = MODELS[name](small(name), data.space)
+    if not model.learners():
+        pytest.skip("solved in closed form")
+    batch = Batch(data.train.x(8))
+    learners = {key: list(group) for key, group in model.learners().items()}
+    for phase in model.phases(batch, 0):
+        for p in model.parameters():
+            p.grad = None
+        phase.loss.backward(inputs=learners[phase.learner])
+        touched = {id(p) for p in model.parameters() if p.grad is not None}
+        assert touched
+        assert touched <= {id(p) for p in learners[phase.learner]}
+        assert phase.loss.shape == ()
+
+
+def test_surprise_is_one_honest_number_per_example(case):
+    _, model, data = case
+    if not isinstance(model, Surprised):
+        pytest.skip("has no surprise")
+    x = data.test.x(6)
+    found = model.surprise(x, draws=20)
+    assert isinstance(found, Estimate)
+    assert found.value.shape == found.error.shape == (6,)
+    assert found.value.isfinite().all()
+    assert (found.error >= 0).all()
+    assert found.unit == "nats"
+    nothing = model.surprise(x, torch.zeros_like(x, dtype=torch.bool), draws=5)
+    # What was not looked at cannot surprise: p(nothing) = 1.
+    assert (nothing.value.abs() < 5 * nothing.error + 1e-3).all() or nothing.method.startswith("IWAE")
+
+
+def test_exact_samples_are_as_surprising_as_the_models_own_entropy(case):
+    """E[-log p] over draws is the entropy; a likelihood that forgot to normalise would sit elsewhere than a
+    second, larger estimate over other draws, and no draw may be likelier than certain."""
+    _, model, data = case
+    if not isinstance(model, Surprised) or data.space.kind == "real":
+        pytest.skip("no masses to check")
+    found = model.surprise(model.sample(200), draws=50)
+    assert found.value.min() > -1e-3
+    assert found.value.mean() < data.space.dims * torch.log(torch.tensor(256.0 if data.space.kind == "byte" else 2.0)) * 1.2
+
+
+def test_encode_and_decode_give_distributions(case):
+    _, model, data = case
+    x = data.test.x(4)
+    if isinstance(model, Encodes):
+        q = model.encode(x)
+        assert isinstance(q, Distribution)
+        assert q.mean.shape[0] == 4
+        assert q.sample(7).shape == (7, *q.mean.shape)
+        assert q.log_prob(q.sample()).shape == (4,)
+    if isinstance(model, Decodes):
+        p = model.decode(model.prior.sample(4))
+        assert p.mean.shape == x.shape
+        assert p.log_prob(x).shape == (4,)
+
+
+def test_morph_begins_and_ends_with_what_the_model_sees(case):
+    name, model, data = case
+    a, b = data.test.x(2).split(1)
+    if not isinstance(model, Encodes):
+        with pytest.raises(BadInput, match="cannot morph"):
+            abilities.morph(model, a, b, 3)
+        return
+    way = abilities.morph(model, a, b, 5)
+    torch.testing.assert_close(way[0], model.decode(model.encode(a).mean).mean)
+    torch.testing.assert_close(way[-1], model.decode(model.encode(b).mean).mean)
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.2])
+def test_repair_leaves_observed_entries_bit_equal(case, noise):
+    _, model, data = case
+    if not isinstance(model, Repairs):
+        pytest.skip("cannot repair")
+    x = data.test.x(3)
+    observed = torch.rand_like(x) < 0.5
+    hidden = torch.where(observed, x, torch.full_like(x, float("nan")))
+    draws = model.repair(torch.where(observed, x, torch.zeros_like(x)), observed, 4, noise)
+    assert draws.shape == (4, *x.shape)
+    assert draws.isfinite().all()
+    if noise == 0:
+        assert torch.equal(draws[:, observed], x[observed].expand(4, -1))
+    assert hidden.isnan().any()
+    assert draws[:, ~observed].std() > 0
+
+
+def test_save_and_load_preserve_outputs(case, tmp_path):
+    name, model, data = case
+    run = Run.create(tmp_path / "run", name, model.config, TrainingConfig(), data, 0)
+    run.save_model(model)
+    again = Run.load(tmp_path / "run").model
+    torch.manual_seed(1)
+    before = model.sample(4)
+    torch.manual_seed(1)
+    assert torch.equal(again.sample(4), before)
+
+
+def test_the_recipe_is_valid(case):
+    name, _, data = case
+    config, recipe = MODELS[name].recipe(data.space, 100)
+    assert isinstance(config, MODELS[name].Config)
+    assert isinstance(recipe, TrainingConfig)

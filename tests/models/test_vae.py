@@ -1,0 +1,115 @@
+import math
+
+import pytest
+import torch
+
+from reverie.core.distributions import Gaussian
+from reverie.core.model import Batch
+from reverie.core.recipe import TrainingConfig
+from reverie.core.space import Space
+from reverie.data import open_data
+from reverie.models.vae import VAE, VAEConfig
+from reverie.nets.priors import FittedMixture, LearnedGaussian, StandardNormal
+from reverie.training import State, fabric_for, training
+
+
+def random_gaussian(latent: int) -> LearnedGaussian:
+    prior = LearnedGaussian(latent)
+    with torch.no_grad():
+        prior.loc.normal_()
+        prior.below.normal_().mul_(0.5)
+        prior.log_diagonal.normal_().mul_(0.3)
+    return prior
+
+
+def fitted_mixture() -> FittedMixture:
+    prior = FittedMixture(2, 3)
+    centres = torch.tensor([[-2.0, 0.0], [2.0, 1.0], [0.0, -2.0]])
+    prior.fit(centres[torch.randint(3, (4000,))] + 0.4 * torch.randn(4000, 2), 1e-3)
+    return prior
+
+
+@pytest.mark.parametrize("make", [lambda: StandardNormal(2), lambda: random_gaussian(2), fitted_mixture])
+def test_priors_integrate_to_one_and_their_samples_match(make):
+    prior = make()
+    side = torch.linspace(-12, 12, 1201)
+    grid = torch.cartesian_prod(side, side)
+    with torch.no_grad():
+        mass = prior.log_prob(grid).exp() * (side[1] - side[0]) ** 2
+        assert abs(mass.sum() - 1) < 1e-3
+        draws = prior.sample(40_000)
+        mean = (mass[:, None] * grid).sum(0)
+        spread = (mass[:, None] * (grid - mean).square()).sum(0).sqrt()
+        assert ((draws.mean(0) - mean).abs() < 5 * spread / 200).all()
+        assert ((draws.std(0) / spread - 1).abs() < 0.03).all()
+
+
+@pytest.mark.parametrize("make", [lambda: StandardNormal(3), lambda: random_gaussian(3)])
+def test_closed_form_kl_is_what_draws_say(make):
+    prior = make()
+    q = Gaussian(torch.randn(1, 3), torch.randn(1, 3) * 0.3 - 1)
+    with torch.no_grad():
+        z = q.sample(200_000)
+        difference = q.log_prob(z) - prior.log_prob(z)
+        kl = prior.kl(q, z[0]).flatten(1).sum(1) if prior.kl(q, z[0]).dim() > 1 else prior.kl(q, z[0])
+    assert abs(difference.mean() - kl.item()) < 5 * difference.std() / math.sqrt(200_000)
+
+
+def test_mixture_finds_the_clusters():
+    prior = fitted_mixture()
+    found = prior.loc[prior.loc[:, 0].argsort()]
+    assert (found - torch.tensor([[-2.0, 0.0], [0.0, -2.0], [2.0, 1.0]])).abs().max() < 0.1
+
+
+def test_the_reported_bound_is_the_bound_whatever_is_differentiated():
+    x = torch.randint(2, (32, 1, 3, 3)).float()
+    reports = []
+    for changes in ({}, {"beta": 0.2}, {"free_bits": 2.0}, {"warmup": 1000}):
+        torch.manual_seed(5)
+        model = VAE(VAEConfig(latent=2, width=8, prior="normal", **changes), Space((1, 3, 3), "bit"))
+        torch.manual_seed(6)
+        reports += [phase.report for phase in model.phases(Batch(x), 0)]
+    assert torch.stack(reports).std() < 1e-6
+
+
+def test_the_bound_is_the_mean_log_weight():
+    """Analytic KL and sampled log-ratio have the same mean."""
+    model = VAE(VAEConfig(latent=2, width=8, prior="gaussian"), Space((1, 3, 3), "bit"))
+    x = torch.randint(2, (1, 1, 3, 3)).float().expand(4000, -1, -1, -1)
+    from reverie.maths.bounds import log_weights
+
+    with torch.no_grad():
+        log_w = log_weights(model, x, 1)[0]
+        (phase,) = model.phases(Batch(x), 0)
+    assert abs(phase.report + log_w.mean()) < 5 * log_w.std() / math.sqrt(4000)
+
+
+def learned_kirby(net: str) -> VAE:
+    data = open_data("kirby")
+    config = VAEConfig(net=net, latent=4, width=8 if net == "conv" else 32, depth=1, prior="normal")
+    torch.manual_seed(0)
+    state = State(VAE(config, data.space), TrainingConfig(steps=700, batch=100, rate=5e-3))
+    for _ in training(state, data, 0, fabric_for("cpu")):
+        pass
+    return state.average
+
+
+@pytest.mark.parametrize(("net", "most"), [("mlp", 2.2), ("residual", 0.9), ("conv", 0.9)])
+def test_it_learns_kirbys_world(net, most):
+    """The exact KL over all twelve patterns; noise, and pixels taken one by one, have 3.81 nats."""
+    data = open_data("kirby")
+    kl_of_noise = 9 * math.log(2) - data.entropy
+    assert kl_of_noise == pytest.approx(3.81, abs=0.01)
+    nats = learned_kirby(net).surprise(data.support.float(), draws=200).value
+    kl = (data.probability * (data.probability.log() + nats)).sum()
+    assert 0 < kl < most
+
+
+def test_a_hidden_row_is_repaired_from_the_seen_ones():
+    """Where the two rows above agree and are neither empty nor full, so is the third: no other pattern has them."""
+    x = torch.tensor([[1.0, 0, 1]]).expand(1, 1, 3, 3).clone()
+    observed = torch.ones_like(x, dtype=torch.bool)
+    observed[..., 2, :] = False
+    draws = learned_kirby("residual").repair(torch.where(observed, x, torch.zeros(())), observed, 200)
+    right = (draws[:, 0, 0, 2] == x[0, 0, 2]).all(-1).float().mean()
+    assert right > 0.8

@@ -1,0 +1,191 @@
+"""The run folder: a kill at any moment loses nothing, and nothing hostile or torn is believed."""
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save
+
+from reverie import recording, run as run_module
+from reverie.core.errors import BadInput
+from reverie.core.recipe import TrainingConfig
+from reverie.data import open_data
+from reverie.models.vae import VAEConfig
+from reverie.recording import record
+from reverie.run import Run, write_atomically
+from reverie.training import fabric_for
+
+BARS = open_data("bars", count=300)
+KEPT = ("model.safetensors", "state/checkpoint.safetensors", "log.jsonl")
+
+
+def make(folder: Path, steps: int = 60, model: str = "vae") -> Run:
+    config = VAEConfig(latent=3, width=16, depth=1, components=2)
+    return Run.create(folder, model, config, TrainingConfig(steps=steps, batch=32), BARS, 0)
+
+
+def finish(run: Run, until: int | None = None) -> Run:
+    for report in record(run, BARS, fabric_for("cpu")):
+        if report.step == until:
+            break
+    return run
+
+
+def bytes_of(folder: Path) -> dict[str, bytes]:
+    files = [folder / name for name in KEPT] + sorted((folder / "dreams").glob("*.npy"))
+    return {str(f.relative_to(folder)): f.read_bytes() for f in files}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    return finish(make(tmp_path_factory.mktemp("runs") / "whole"))
+
+
+@pytest.mark.parametrize("until", [1, 7, 23, 59])
+def test_stopped_between_rounds_and_resumed_is_byte_identical(whole, tmp_path, monkeypatch, until):
+    monkeypatch.setattr(recording, "SAVE_EVERY", 0.0)
+    finish(make(tmp_path / "r"), until)
+    again = finish(Run.load(tmp_path / "r"))
+    assert bytes_of(again.folder) == bytes_of(whole.folder)
+
+
+@pytest.mark.parametrize("write", range(1, 12, 2))
+def test_stopped_between_two_writes_and_resumed_is_byte_identical(whole, tmp_path, monkeypatch, write):
+    """Every write goes through one function: die in the n-th one, before or after it has replaced the file."""
+    monkeypatch.setattr(recording, "SAVE_EVERY", 0.0)
+    count = 0
+
+    def dying(path: Path, content: bytes) -> None:
+        nonlocal count
+        count += 1
+        if count == 2 * write:
+            raise KeyboardInterrupt
+        write_atomically(path, content)
+
+    for module in (recording, run_module):
+        monkeypatch.setattr(module, "write_atomically", dying)
+    made = make(tmp_path / "r")
+    with pytest.raises(KeyboardInterrupt):
+        finish(made)
+    for module in (recording, run_module):
+        monkeypatch.setattr(module, "write_atomically", write_atomically)
+    finish(Run.load(tmp_path / "r"))
+    assert bytes_of(tmp_path / "r") == bytes_of(whole.folder)
+
+
+def test_killed_and_resumed_from_the_command_line_is_byte_identical(tmp_path):
+    """A real SIGKILL of the real command, at whatever moment it comes. (benchmarks/kills.py does twenty.)"""
+    wrapper = "import reverie.recording as r; r.SAVE_EVERY = 0.05; from reverie.cli import main; main()"
+    line = [sys.executable, "-c", wrapper, "train", "bars", "--data.count", "300", "--steps", "400", "--threads", "1",
+            "--model.width", "64", "--out"]  # fmt: skip
+    subprocess.run([*line, str(tmp_path / "whole")], check=True, capture_output=True, timeout=200)
+    process = subprocess.Popen([*line, str(tmp_path / "killed")], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    log = tmp_path / "killed" / "log.jsonl"
+    deadline = time.monotonic() + 100
+    while not (log.exists() and log.read_text().count("\n") > 40) and time.monotonic() < deadline:
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    rows = log.read_text().count("\n")
+    assert 40 < rows < 200, "the run must have been killed on its way"
+    subprocess.run([*line, str(tmp_path / "killed"), "--resume"], check=True, capture_output=True, timeout=200)
+    assert bytes_of(tmp_path / "killed") == bytes_of(tmp_path / "whole")
+
+
+def test_an_existing_folder_is_never_written_over(whole):
+    with pytest.raises(BadInput, match="exists already"):
+        make(whole.folder)
+
+
+def test_nothing_is_left_half_written_where_the_disk_refuses(tmp_path, monkeypatch):
+    target = tmp_path / "file"
+    target.write_bytes(b"old")
+
+    def full(handle: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(run_module.os, "fsync", full)
+    with pytest.raises(BadInput, match="No space left"):
+        write_atomically(target, b"new and longer")
+    assert target.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+@pytest.fixture
+def copy(whole, tmp_path):
+    shutil.copytree(whole.folder, tmp_path / "copy")
+    return tmp_path / "copy"
+
+
+def change(folder: Path, **values) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | values))
+
+
+def refuse(folder: Path, word: str) -> None:
+    with pytest.raises(BadInput, match=word) as caught:
+        _ = Run.load(folder).model
+    assert "\n" not in str(caught.value)
+
+
+def test_damaged_foreign_and_hostile_folders_give_one_line(copy, tmp_path):
+    refuse(tmp_path / "nowhere", "no run folder")
+    (tmp_path / "empty").mkdir()
+    refuse(tmp_path / "empty", "not a run folder")
+    change(copy, model="os.system")
+    refuse(copy, "this reverie knows")
+    change(copy, model=["vae"])
+    refuse(copy, "this reverie knows")
+    change(copy, model="vae", model_config={"latent": 10**12})
+    refuse(copy, "latent")
+    change(copy, model_config={"latent": "3; import os"})
+    refuse(copy, "latent")
+    change(copy, model_config={}, space={"shape": [10**6, 10**6], "kind": "bit"})
+    refuse(copy, "shape")
+    change(copy, space={"shape": [1, 4, 4], "kind": "bit"}, codec={"codec": "__import__"})
+    with pytest.raises(BadInput, match="codec"):
+        _ = Run.load(copy).codec
+    (copy / "config.json").write_text("{")
+    refuse(copy, "not JSON")
+    (copy / "config.json").write_text("[]")
+    refuse(copy, "not a run")
+
+
+@pytest.mark.parametrize("what", ["short", "text", "other", "nan", "absent"])
+def test_damaged_weights_give_one_line(copy, what):
+    path = copy / "model.safetensors"
+    if what == "short":
+        path.write_bytes(path.read_bytes()[:200])
+    elif what == "text":
+        path.write_text("hello")
+    elif what == "other":
+        path.write_bytes(save({"a": torch.zeros(3)}))
+    elif what == "absent":
+        path.unlink()
+    else:
+        model = Run.load(copy).model
+        tensors = {k: v.clone() for k, v in model.state_dict().items()}
+        tensors["likelihood.bias"] *= np.nan
+        path.write_bytes(save(tensors))
+    refuse(copy, "damaged|fit config|no weights")
+
+
+def test_a_torn_log_line_is_left_out(copy):
+    rows = Run.load(copy).log
+    with (copy / "log.jsonl").open("a") as file:
+        file.write('{"step": 99')
+    assert Run.load(copy).log == rows
+
+
+def test_dreams_come_from_the_same_latents(whole):
+    frames = dict(whole.dreams())
+    assert list(frames)[0] == 0
+    assert list(frames)[-1] == 60
+    assert all(frame.shape == (64, 1, 4, 4) for frame in frames.values())

@@ -1,0 +1,154 @@
+"""The loop: what it promises about learners, stops, bad losses and processes."""
+
+import math
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from reverie.core.errors import BadInput
+from reverie.core.model import Batch, Model, Phase
+from reverie.core.recipe import TrainingConfig
+from reverie.core.space import Space
+from reverie.data import open_data
+from reverie.models.vae import VAE, VAEConfig
+from reverie.training import Diverged, State, fabric_for, rate_at, seed_of, training
+
+BARS = open_data("bars", count=300)
+
+
+class Two(Model):
+    """Two learners that pull one number each; the second phase must see the first one's step."""
+
+    Config = type(None)
+
+    def __init__(self, space: Space, bad_at: int = -1):
+        super().__init__(None, space)
+        self.a, self.b = nn.Parameter(torch.zeros(())), nn.Parameter(torch.zeros(()))
+        self.bad_at, self.seen = bad_at, []
+
+    def learners(self) -> dict:
+        return {"a": [self.a], "b": [self.b]}
+
+    def phases(self, batch: Batch, step: int) -> Iterator[Phase]:
+        yield Phase("a", (self.a - 1).square() + self.b)
+        self.seen.append(self.a.item())
+        loss = (self.b - self.a).square()
+        yield Phase("b", loss * math.nan if step == self.bad_at else loss)
+
+    def sample(self, n: int, given: Tensor | None = None) -> Tensor:
+        return torch.zeros(n, *self.space.shape)
+
+
+def run(state: State, seed: int = 0, until: int | None = None) -> list:
+    reports = []
+    for report in training(state, BARS, seed, fabric_for("cpu")):
+        reports.append(report)
+        if report.step == until:
+            break
+    return reports
+
+
+def test_phases_are_stepped_lazily_and_alone():
+    model = Two(BARS.space)
+    run(State(model, TrainingConfig(steps=1, batch=10, rate=0.5, warmup=0.0)))
+    assert model.seen == [pytest.approx(0.5)]  # the first Adam step has the length of the rate
+    assert model.b.item() == pytest.approx(0.5, abs=1e-3)  # towards a, not away from the first phase's + b
+
+
+def test_a_loss_that_is_not_finite_stops_before_it_is_stepped():
+    model = Two(BARS.space, bad_at=3)
+    state = State(model, TrainingConfig(steps=10, batch=10))
+    with pytest.raises(Diverged, match="learner 'b' is nan in round 4"):
+        run(state)
+    assert model.a.isfinite()
+    assert model.b.isfinite()
+    assert state.step == 3
+
+
+def vae_state(steps: int = 40, **changes) -> State:
+    torch.manual_seed(0)
+    config = VAEConfig(latent=3, width=16, depth=1, components=2)
+    return State(VAE(config, BARS.space), TrainingConfig(steps=steps, batch=32, **changes))
+
+
+def test_a_run_that_was_stopped_and_restored_is_the_run_that_was_not():
+    whole = vae_state()
+    reports = run(whole)
+    first = vae_state()
+    run(first, until=17)
+    kept = {k: v.clone() for k, v in first.tensors().items()}
+    torch.randn(1000)  # whatever else happened in between
+    second = vae_state()
+    second.restore(kept, 17)
+    rest = run(second)
+    assert rest == reports[17:]
+    assert whole.tensors().keys() == second.tensors().keys()
+    for name, value in whole.tensors().items():
+        assert torch.equal(value, second.tensors()[name]), name
+
+
+def test_averaged_weights_follow_with_the_half_life():
+    state = State(Two(BARS.space), TrainingConfig(steps=1000, average=0.1))
+    with torch.no_grad():
+        state.model.a.fill_(1.0)
+        state.average.a.fill_(0.0)
+    state.step = 900
+    for _ in range(10):  # 100 rounds, one half-life, a step every 10
+        state.step += 10
+        state.follow()
+    assert state.average.a.item() == pytest.approx(0.5, abs=0.03)
+
+
+def test_the_rate_rises_and_falls_as_said():
+    config = TrainingConfig(steps=1000, rate=1.0, warmup=0.1, final=0.02)
+    assert rate_at(0, config) == pytest.approx(0.01)
+    assert rate_at(99, config) == pytest.approx(1.0)
+    assert rate_at(550, config) == pytest.approx(0.51, abs=0.01)
+    assert rate_at(1000, config) == pytest.approx(0.02)
+
+
+def test_seeds_of_rounds_do_not_collide():
+    seeds = {seed_of(s, t, r) for s in range(3) for t in range(2000) for r in range(2)}
+    assert len(seeds) == 3 * 2000 * 2
+
+
+def test_one_world_of_two_is_refused(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(BadInput, match="--devices"):
+        fabric_for("cpu")
+
+
+SCRIPT = """
+import sys, torch
+from reverie.core.recipe import TrainingConfig
+from reverie.data import open_data
+from reverie.models.vae import VAE, VAEConfig
+from reverie.training import State, fabric_for, training
+torch.set_num_threads(1)
+fabric = fabric_for("cpu", devices=int(sys.argv[1]))
+data = open_data("bars", count=300)
+torch.manual_seed(0)
+state = State(VAE(VAEConfig(latent=3, width=16, depth=1, prior="normal"), data.space),
+              TrainingConfig(steps=15, batch=32))
+for report in training(state, data, 0, fabric):
+    pass
+total = sum(p.double().abs().sum() for p in state.model.parameters()).item()
+print(f"RANK {fabric.global_rank} of {fabric.world_size}: {total:.12f}", flush=True)
+"""
+
+
+def test_two_processes_hold_the_same_weights(tmp_path):
+    script = tmp_path / "two.py"
+    script.write_text(SCRIPT)
+    environment = {k: v for k, v in os.environ.items() if k not in ("WORLD_SIZE", "LOCAL_RANK", "RANK")}
+    done = subprocess.run(
+        [sys.executable, str(script), "2"], capture_output=True, text=True, timeout=120, env=environment, check=False
+    )
+    lines = sorted(line for line in done.stdout.splitlines() if line.startswith("RANK"))
+    assert [line.split(":")[0] for line in lines] == ["RANK 0 of 2", "RANK 1 of 2"], done.stderr[-2000:]
+    assert lines[0].split(":")[1] == lines[1].split(":")[1]
