@@ -54,8 +54,8 @@ def child(what: str, folder: str) -> None:
         data = open_data(folder, size=(HEIGHT, WIDTH))
     if what == "train":
         torch.manual_seed(0)
-        state = State(VAE(VAEConfig(latent=8, width=64, depth=1, prior="normal"), data.space), TrainingConfig(steps=ROUNDS))
-        for _ in training(state, data, 0, fabric_for("cpu")):
+        vae = VAE(VAEConfig(latent=8, width=64, depth=1, prior="normal"), data.space)
+        for _ in training(State(vae, TrainingConfig(steps=ROUNDS)), data, 0, fabric_for("cpu")):
             pass
     print(peak())
 
@@ -102,8 +102,8 @@ def report(counts: tuple[int, int], table: dict[str, list[float]]) -> None:
         rows.append([names[what], f"{few:.0f}", f"{many:.0f}", f"{many / few:.2f}", f"{each:.0f}"])
     pixels = HEIGHT * WIDTH
     notes = [
-        f"Pictures of {HEIGHT}×{WIDTH} grey pixels: {pixels:,} bytes each, so {counts[1] * pixels / 2**20:.0f} MiB in all "
-        f"against {counts[0] * pixels / 2**20:.0f}. VAE with 64 units, 8 latents, batch 128; CPU.",
+        f"Pictures of {HEIGHT}×{WIDTH} grey pixels: {counts[0] * pixels / 2**20:.0f} MiB of them against "
+        f"{counts[1] * pixels / 2**20:.0f}. VAE with 64 units, 8 latents, batch 128; CPU.",
         "Goal: a ratio of about 1. Pages of the mapped cache count as resident, though the system may take them back.",
     ]
     header = ["peak resident memory, MiB", *(f"{n:,} pictures" for n in counts), "ratio", "bytes for each picture more"]

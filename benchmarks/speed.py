@@ -91,7 +91,8 @@ def pythae(what: str, rows: str) -> Block | None:
     )  # fmt: skip
 
     def block(rounds: int) -> tuple[float, float]:
-        assert worker.stdin is not None and worker.stdout is not None
+        assert worker.stdin
+        assert worker.stdout
         print(rounds, file=worker.stdin, flush=True)
         answer = worker.stdout.readline().split()
         if not answer:

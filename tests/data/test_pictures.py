@@ -147,6 +147,13 @@ def test_any_picture_takes_the_shape_of_the_space(tmp_path):
     assert np.array_equal(read_picture(path, Space((3, 2, 3), "byte")).permute(1, 2, 0), RGB)
 
 
+@pytest.mark.parametrize("shape", [(2,), (30, 4), (4, 8, 8)])
+def test_a_picture_has_no_place_among_other_examples(tmp_path, shape):
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    with pytest.raises(BadInput, match=r"a\.png cannot be used.*give an \.npy"):
+        read_picture(tmp_path / "a.png", Space(shape, "real"))
+
+
 def test_crop_cuts_the_sides_and_keeps_the_aspect():
     wide = np.zeros((8, 24), np.uint8)
     wide[:, 8:16] = np.arange(64, dtype=np.uint8).reshape(8, 8)

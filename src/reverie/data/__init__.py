@@ -43,6 +43,9 @@ def open_data(
     Space(shape=(1, 3, 3), kind='bit')
     """
     source = str(source)
+    names = [field.name for field in dataclasses.fields(DataConfig)]
+    if unknown := sorted(set(options) - set(names)):
+        raise BadInput(f"data have no option {unknown[0]!r}; there are {', '.join(names)}")
     changes: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in options.items()}
     config = dataclasses.replace(config or DataConfig(), **changes)
     check(config)
@@ -73,6 +76,8 @@ def open_data(
 
 
 def _refuse_unused(source: str, config: DataConfig, used: set[str]) -> None:
+    if "count" not in used and config.binarise != "static":
+        used = used - {"seed"}  # nothing is made and no coin is thrown once
     for field in dataclasses.fields(DataConfig):
         if field.name not in used and getattr(config, field.name) != field.default:
             raise BadInput(f"{source} has no use for --data.{field.name}; leave it out")

@@ -22,7 +22,7 @@ from reverie.data.augment import augment
 from reverie.data.codecs import Codec
 
 WINDOW = 16 * 2**20  # bytes of a file that are in memory at a time, twice (one in use, one being read)
-BLOCK = 64  # rows that are read together
+BLOCK = 64  # rows that are read together; fewer where a window does not hold as many
 
 
 class Split:
@@ -50,7 +50,7 @@ class Split:
     def x(self, limit: int | None = None) -> Tensor:
         """(n, *shape) model units, of the first `limit` rows; the same ones every time, also where a codec draws."""
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
+            torch.default_generator.manual_seed(0)  # torch.manual_seed would reach the devices too
             return self.codec.to_model(self.raw(slice(0, limit)))
 
     @property
@@ -73,11 +73,13 @@ class Split:
         rng = np.random.default_rng([seed, epoch])
         if self.in_memory:
             return [rng.permutation(len(self))]
-        blocks = rng.permutation(-(-len(self) // BLOCK))
-        at_once = max(1, WINDOW * len(self) // max(self.nbytes, 1) // BLOCK)
+        held = max(1, WINDOW * len(self) // self.nbytes)  # rows of a window
+        block = min(BLOCK, held)
+        blocks = rng.permutation(-(-len(self) // block))
+        at_once = held // block
         windows = []
         for i in range(0, len(blocks), at_once):
-            rows = (blocks[i : i + at_once, None] * BLOCK + np.arange(BLOCK)).ravel()
+            rows = (blocks[i : i + at_once, None] * block + np.arange(block)).ravel()
             windows.append(rng.permutation(rows[rows < len(self)]))
         return windows
 

@@ -99,6 +99,8 @@ def fitted(image: Image.Image, size: tuple[int, int], fit: str, grey: bool) -> n
 
 def read_picture(path: Path, space: Space, fit: str = "crop") -> Tensor:
     """(C, H, W) uint8: one picture file of any size and mode in the shape of `space`; BadInput if it cannot be read."""
+    if not space.is_picture or space.shape[0] not in (1, 3):
+        raise BadInput(f"{path} cannot be used: examples here have the shape {space.shape}; give an .npy array of that")
     channels, height, width = space.shape
     try:
         return torch.from_numpy(fitted(open_picture(path), (height, width), fit, channels == 1).copy())

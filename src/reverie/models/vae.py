@@ -63,7 +63,21 @@ class VAE(LatentModel):
 
     @classmethod
     def recipe(cls, space: Space, count: int) -> tuple[VAEConfig, TrainingConfig]:
-        return VAEConfig(), TrainingConfig()
+        """Bytes of pictures: residual perceptrons with a linear path, a wide latent, and a prior that is fitted last.
+
+        docs/recipe.md tells what was tried on the 400 portraits, and what each choice cost or gained. Below
+        5,000 pictures the loader moves, bends and lights them; above, the data speak for themselves.
+        """
+        if not space.is_picture or space.kind != "byte":
+            return VAEConfig(), TrainingConfig()
+        config = VAEConfig(
+            net="residual", skip=True, depth=1, latent=max(16, min(384, space.dims // 5)), floor=0.05, warmup=300
+        )
+        if count >= 5000:
+            return config, TrainingConfig(clip=200.0)
+        return config, TrainingConfig(
+            batch=64, clip=200.0, average=0.02, mirror=True, zoom=0.08, shift=0.06, turn=0.06, warp=0.03, light=0.12
+        )
 
     def encode(self, x: Float[Tensor, "B *shape"]) -> Gaussian:
         mean, log_scale = self.encoder(x).chunk(2, -1)

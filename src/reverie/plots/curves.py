@@ -33,10 +33,12 @@ def learning(
     valid: Mapping[str, ArrayLike],
     dims: int | None,
     ink: Ink,
+    likelihood: bool = True,
 ) -> Figure:
-    """Losses (T,) by learner over `rounds` (T,), nats per example, and on validation examples, a panel a learner.
+    """Losses (T,) by learner over `rounds` (T,), and on validation examples, a panel a learner.
 
-    `dims`: the entries of one example; then a second axis tells bits/dim. None where the losses are no likelihoods.
+    They are nats per example where they are a `likelihood`. `dims`: the entries of one example; then a second
+    axis tells bits/dim.
     """
     figure, panels = _panels(len(losses), 3.1, ink)
     x = np.asarray(rounds, dtype=float)
@@ -50,7 +52,7 @@ def learning(
             seen.append(held)
         _frame_after_the_fall(axes, x, seen)
         axes.set_xlabel("round")
-        axes.set_ylabel("nats per example" if dims else "loss")
+        axes.set_ylabel("nats per example" if likelihood else "loss")
         if len(losses) > 1:
             axes.set_title(learner, loc="left", fontsize=9, family=SERIF, color=ink.text)
         if dims:

@@ -43,8 +43,8 @@ def strip(x: Pixels, gap: int = 2, scale: int = 1) -> Image.Image:
 def film(frames: Sequence[Image.Image], pause: int = 140, linger: int = 2600, lossless: bool = False) -> bytes:
     """An animated WebP that loops for ever: `pause` milliseconds a frame, `linger` on the last.
 
-    WebP, for 24 frames of 64 faces took a sixth of the bytes of a GIF, and a GIF has neither soft
-    edges nor more than 256 colours. Lossless is the smaller one for pictures of few, sharp pixels.
+    WebP: 25 frames of 64 faces take 306 kB, and 2.5 MB as a GIF, which has 256 colours at most. Frames that no
+    eye tells apart become one that lasts longer. Lossless is the better one for pictures of few, sharp pixels.
     """
     if not frames:
         raise BadInput("a film needs at least one frame")
@@ -53,7 +53,7 @@ def film(frames: Sequence[Image.Image], pause: int = 140, linger: int = 2600, lo
     buffer = io.BytesIO()
     first.save(
         buffer, "WEBP", save_all=True, append_images=rest, duration=durations, loop=0,
-        lossless=lossless, quality=80, alpha_quality=100, method=4, minimize_size=False,
+        lossless=lossless, quality=90, alpha_quality=100, method=4, minimize_size=False,
     )  # fmt: skip
     return buffer.getvalue()
 

@@ -22,7 +22,7 @@ class Html(str):
 Child = str | None | Iterable["Child"]
 
 
-def el(name: str, *children: Child, **attributes: object) -> Html:
+def el(name: str, /, *children: Child, **attributes: object) -> Html:
     """An element. Children that are not Html are escaped; None is nothing; `class_` is the attribute class.
 
     >>> el("p", "2 < 3, ", el("em", "surely"), class_="note")

@@ -1,0 +1,45 @@
+"""`report.html` of a run: one self-contained page that a person would rather look at than read."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from reverie.data import Data
+from reverie.evaluation import Score
+from reverie.report import dreams, records, senses, world
+from reverie.report.page import Html, document, el
+from reverie.report.scene import Scene
+from reverie.run import Run, write_atomically
+
+__all__ = ["write_report"]
+
+Room = Callable[[Scene], Html | None]  # None: the machine lacks the ability
+
+
+def write_report(run: Run, data: Data, scores: list[Score]) -> Path:
+    """Writes `report.html` into the run folder, atomically; where it lies.
+
+    Everything is inside the page, pictures too. The same run gives the same page, and global random
+    state stays as it was.
+    """
+    scene = Scene(run, data, scores)
+    rooms: list[Room] = [
+        world.title, world.chance, world.data, dreams.learning, dreams.fresh, dreams.walk, dreams.directions,
+        senses.perceiving, senses.mending, senses.surprise, records.learned, records.scores, records.settled,
+    ]  # fmt: skip
+    made = [_visited(room, scene) for room in rooms]
+    title, *rest = [html for html in made if html is not None]
+    end = el("footer", f"Made by reverie from the run {run.name}. Nothing on this page was retouched or chosen by hand.")
+    description = f"What a {run.config['model']} machine learned from {data.name}"
+    page = document(f"Dreams of {data.name}", description, title, el("main", *rest), "\n", end)
+    path = run.folder / "report.html"
+    write_atomically(path, page.encode("utf-8"))
+    return path
+
+
+def _visited(room: Room, scene: Scene) -> Html | None:
+    # Each room throws dice of its own, so that one which changes leaves the others as they were.
+    with torch.random.fork_rng(), torch.no_grad():
+        torch.manual_seed(scene.run.seed)
+        return room(scene)
