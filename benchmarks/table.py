@@ -13,9 +13,21 @@ HERE = Path(__file__).resolve().parent
 WORK = HERE / ".work"  # ignored by git: what a benchmark makes and throws away, and quick results
 
 
-def write(name: str, title: str, header: Sequence[str], rows: Sequence[Sequence[str]], notes: Sequence[str]) -> Path:
-    """Prints the table and leaves it in results/NAME.md; in .work/ if --quick, so that no hasty figure is kept."""
+Table = tuple[str, Sequence[str], Sequence[Sequence[str]]]  # what it shows, its header, its rows
+
+
+def write(
+    name: str,
+    title: str,
+    header: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    notes: Sequence[str],
+    more: Sequence[Table] = (),
+) -> Path:
+    """Prints the table, and `more` of them, and leaves it in results/NAME.md; in .work/ if --quick, so that no hasty figure is kept."""
     lines = [f"# {title}", "", _row(header), _row(["---"] * len(header)), *map(_row, rows), ""]
+    for what, head, body in more:
+        lines += [f"## {what}", "", _row(head), _row(["---"] * len(head)), *map(_row, body), ""]
     lines += [*(f"- {note}" for note in notes), "", *_circumstances(name)]
     path = WORK / f"{name}-quick.md" if "--quick" in sys.argv else HERE / "results" / f"{name}.md"
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -13,7 +13,8 @@ import pytest
 import torch
 from safetensors.torch import save
 
-from reverie import recording, run as run_module
+from reverie import recording
+from reverie import run as run_module
 from reverie.core.errors import BadInput
 from reverie.core.recipe import TrainingConfig
 from reverie.data import open_data

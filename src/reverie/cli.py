@@ -8,9 +8,10 @@ from typing import Any
 # Must be set before torch is imported: threads that spin while they wait make a busy small machine ten times slower.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
-import tyro  # noqa: E402
+import tyro
 
-from reverie.core.errors import BadInput  # noqa: E402
+from reverie.core.errors import BadInput
+
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs one command and exits: 0 when it did what was asked, 2 for bad input, 130 after Ctrl-C."""

@@ -227,7 +227,9 @@ def compare(runs: tyro.conf.Positional[Annotated[tuple[str, ...], tyro.conf.arg(
     for run in opened:
         if not run.scores:
             say(f"measuring {run.name} …")
-            write_atomically(run.folder / "scores.json", as_json(to_json(measure(run.model, run.data(), seed=run.seed))))
+            write_atomically(
+                run.folder / "scores.json", as_json(to_json(measure(run.model, run.data(), seed=run.seed)))
+            )
         columns.append({score.name: score for score in from_json({"scores": run.scores})})
     names = list(dict.fromkeys(name for column in columns for name in column))
     labels = [f"{run.name} ({run.config['data']['name']})" for run in opened]
@@ -274,7 +276,9 @@ def _read(run: Run, file: str) -> Tensor:
     if not path.is_file():
         raise BadInput(f"no file {file}; give a picture or an .npy array")
     if not run.space.is_picture:
-        raise BadInput(f"{run.name} was trained on examples of shape {run.space.shape}; give an .npy array of that shape")
+        raise BadInput(
+            f"{run.name} was trained on examples of shape {run.space.shape}; give an .npy array of that shape"
+        )
     raw = read_picture(path, run.space).unsqueeze(0)
     return raw if run.space.kind == "byte" else (raw > 127).to(raw.dtype)
 
@@ -359,7 +363,9 @@ def _save_examples(path: Path, world: Tensor, columns: int) -> None:
     if path.suffix == ".npy":
         write_npy(path, world.numpy())
     elif world.dim() != 4:
-        raise BadInput(f"examples of shape {tuple(world.shape[1:])} are no pictures; give --out a name that ends in .npy")
+        raise BadInput(
+            f"examples of shape {tuple(world.shape[1:])} are no pictures; give --out a name that ends in .npy"
+        )
     elif path.suffix.lower() == ".png":
         pixels = world.numpy() if world.max() > 1 else world.numpy() * 255
         image: Image.Image = grid(pixels.astype(np.uint8), columns)

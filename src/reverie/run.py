@@ -152,7 +152,9 @@ class Run:
     def _read_model(self) -> Model:
         path = self.folder / "model.safetensors"
         if not path.exists():
-            raise BadInput(f"{self.folder} has no weights yet; go on with: reverie train … --out {self.folder} --resume")
+            raise BadInput(
+                f"{self.folder} has no weights yet; go on with: reverie train … --out {self.folder} --resume"
+            )
         tensors, _ = read_tensors(path)
         wanted = {k: tuple(v.shape) for k, v in self.blank().state_dict().items()}
         found = {k: tuple(v.shape) for k, v in tensors.items()}

@@ -88,7 +88,9 @@ def begin(
     """Makes the run folder; with `minutes`, first times a few rounds to settle how many there will be."""
     family = family_of(model)
     if data.space.kind not in family.kinds:
-        raise BadInput(f"{model} models {' or '.join(family.kinds)} entries, and {data.name} has {data.space.kind} ones")
+        raise BadInput(
+            f"{model} models {' or '.join(family.kinds)} entries, and {data.name} has {data.space.kind} ones"
+        )
     check(config), check(training)
     if minutes is not None and minutes <= 0:
         raise BadInput(f"--minutes is {minutes}; it must be more than 0")
@@ -166,7 +168,9 @@ def _parse(line: list[str], recipe: tuple[Any, TrainingConfig] | None = None) ->
         ("training", type(shown[2]), shown[2]),
     ]  # fmt: skip
     spec = [f if len(f) == 2 else (f[0], f[1], dataclasses.field(default=f[2])) for f in fields]
-    return tyro.cli(dataclasses.make_dataclass("Train", spec), args=line, prog="reverie train", description=train.__doc__)
+    return tyro.cli(
+        dataclasses.make_dataclass("Train", spec), args=line, prog="reverie train", description=train.__doc__
+    )
 
 
 def _anew(asked: Any, line: list[str], fabric: Fabric) -> tuple[Run, Data]:
@@ -223,5 +227,3 @@ def _again(asked: Any, line: list[str]) -> tuple[Run, Data]:
         say(f"note: begun with {run.config.get('threads')} threads, going on with {torch.get_num_threads()}: "
             "sums may round differently")  # fmt: skip
     return run, data
-
-

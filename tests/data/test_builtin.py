@@ -197,7 +197,7 @@ def test_options_that_do_not_apply_are_refused(source, option, says):
 
 
 def test_an_option_that_does_not_exist_is_one_line():
-    with pytest.raises(BadInput, match="no option 'colur'; there are size, .*colour"):
+    with pytest.raises(BadInput, match=r"no option 'colur'; there are size, .*colour"):
         open_data("faces", colur="grey")
 
 

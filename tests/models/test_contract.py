@@ -117,7 +117,10 @@ def test_exact_samples_are_as_surprising_as_the_models_own_entropy(case):
         pytest.skip("no masses to check")
     found = model.surprise(model.sample(200), draws=50)
     assert found.value.min() > -1e-3
-    assert found.value.mean() < data.space.dims * torch.log(torch.tensor(256.0 if data.space.kind == "byte" else 2.0)) * 1.2
+    assert (
+        found.value.mean()
+        < data.space.dims * torch.log(torch.tensor(256.0 if data.space.kind == "byte" else 2.0)) * 1.2
+    )
 
 
 def test_encode_and_decode_give_distributions(case):

@@ -30,7 +30,9 @@ def morph(
     The ends are the model's own idea of a and b. Raises BadInput for a model that cannot perceive.
     """
     if not (isinstance(model, Encodes) and isinstance(model, Decodes)):
-        raise BadInput(f"{type(model).__name__} cannot morph: it has no latent to walk through; use a vae or linear run")
+        raise BadInput(
+            f"{type(model).__name__} cannot morph: it has no latent to walk through; use a vae or linear run"
+        )
     start, end = model.encode(a).mean, model.encode(b).mean
     return torch.stack([model.decode(torch.lerp(start, end, t)).mean for t in torch.linspace(0, 1, steps).tolist()])
 

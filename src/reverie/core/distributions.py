@@ -87,9 +87,7 @@ class Gaussian(Factorised):
     def denoise(self, y: Tensor, noise: float) -> Tensor:
         variance = torch.exp(2 * self.log_scale)
         trust = variance / (variance + noise**2)
-        return Gaussian(
-            self.loc + trust * (y - self.loc), 0.5 * torch.log(trust * noise**2), self.event_dims
-        ).sample()
+        return Gaussian(self.loc + trust * (y - self.loc), 0.5 * torch.log(trust * noise**2), self.event_dims).sample()
 
 
 class Bernoulli(Factorised):

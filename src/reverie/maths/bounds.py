@@ -61,9 +61,7 @@ def surprise(
     return Estimate(value, error, "nats", "lower", f"IWAE-{k}", ess)
 
 
-def _stream(
-    model: Explains, x: Tensor, k: int, observed: Tensor | None, at_once: int
-) -> tuple[Tensor, Tensor, Tensor]:
+def _stream(model: Explains, x: Tensor, k: int, observed: Tensor | None, at_once: int) -> tuple[Tensor, Tensor, Tensor]:
     log_sum = x.new_full((len(x),), -math.inf)  # of w, and of w squared
     log_squares = log_sum.clone()
     done = 0

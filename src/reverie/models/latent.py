@@ -40,10 +40,11 @@ class LatentModel(Model):
         observed: Bool[Tensor, "B *shape"] | None,
         n: int,
         noise: float = 0.0,
-        sweeps: int = 50,
+        sweeps: int | None = None,
     ) -> Float[Tensor, "n B *shape"]:
         """Pseudo-Gibbs (Rezende, Mohamed & Wierstra 2014, arXiv 1401.4082): z ~ q(z|x), then x ~ p(x|z, what was
-        seen), `sweeps` times over from a dream, in n independent chains. (n, B, *shape), model units.
+        seen), `sweeps` times over, in n independent chains. (n, B, *shape), model units. Chains start from a dream
+        where something is missing (50 sweeps unless told), from what was seen where it is only noisy (10 sweeps).
 
         It draws from p(x | what was seen) as far as q(z|x) is the true posterior. With `noise` > 0
         the observed entries are read as clean ones plus Gaussian noise of that standard deviation.
@@ -51,7 +52,7 @@ class LatentModel(Model):
         seen = x if observed is None else torch.where(observed, x, x.new_zeros(()))
         y = seen.expand(n, *x.shape).flatten(0, 1)
         known = None if observed is None else observed.expand(n, *x.shape).flatten(0, 1)
-        state = self.decode(self.prior.sample(len(y))).fill(y, known, noise)
-        for _ in range(sweeps):
+        state = y if known is None else self.decode(self.prior.sample(len(y))).fill(y, known, noise)
+        for _ in range(sweeps or (10 if known is None else 50)):
             state = self.decode(self.encode(state).sample()).fill(y, known, noise)
         return state.view(n, *x.shape)

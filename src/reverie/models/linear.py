@@ -164,4 +164,3 @@ class Linear(Model):
         )  # root^-T e has covariance precision^-1
         z = mean + deviation.T
         return self.decode(z.to(x.dtype)).fill(x.expand(n, *x.shape), observed, noise)
-

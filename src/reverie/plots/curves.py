@@ -48,7 +48,9 @@ def learning(
         seen = [y]
         if learner in valid:
             held = np.asarray(valid[learner], dtype=float)
-            axes.plot(np.asarray(valid_rounds, dtype=float), held, color=ink.second, lw=1.6, label="validation examples")
+            axes.plot(
+                np.asarray(valid_rounds, dtype=float), held, color=ink.second, lw=1.6, label="validation examples"
+            )
             seen.append(held)
         _frame_after_the_fall(axes, x, seen)
         axes.set_xlabel("round")
@@ -116,7 +118,7 @@ def scatter(sets: Mapping[str, NDArray[np.floating]], ink: Ink, lines: Sequence[
     return figure
 
 
-def figure_png(figure: Figure, dpi: int = 180) -> bytes:
+def figure_png(figure: Figure, dpi: int = 160) -> bytes:
     """A PNG of the figure on transparent paper; the same figure gives the same bytes."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=dpi, transparent=True, metadata={"Software": None})

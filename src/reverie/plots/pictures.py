@@ -40,21 +40,38 @@ def strip(x: Pixels, gap: int = 2, scale: int = 1) -> Image.Image:
     return grid(x, len(x), gap, scale)
 
 
-def film(frames: Sequence[Image.Image], pause: int = 140, linger: int = 2600, lossless: bool = False) -> bytes:
+def film(
+    frames: Sequence[Image.Image], pause: int = 140, linger: int = 2600, lossless: bool = False, most: int = 1_200_000
+) -> bytes:
     """An animated WebP that loops for ever: `pause` milliseconds a frame, `linger` on the last.
 
     WebP: 25 frames of 64 faces take 306 kB, and 2.5 MB as a GIF, which has 256 colours at most. Frames that no
     eye tells apart become one that lasts longer. Lossless is the better one for pictures of few, sharp pixels.
+    Noisy pictures are coded more coarsely until they fit into `most` bytes, or as well as they can.
     """
     if not frames:
         raise BadInput("a film needs at least one frame")
+    durations = [pause] * (len(frames) - 1) + [linger]
+    if lossless:
+        return _webp(frames, durations, 90, True)
+    content = b""
+    for quality in (90, 70, 45):
+        content = _webp(frames, durations, quality, False)
+        if len(content) <= most:
+            break
+    return content
+
+
+def still(image: Image.Image) -> bytes:
+    """One frame of a film, as a WebP."""
+    return _webp([image], [0], 85, False)
+
+
+def _webp(frames: Sequence[Image.Image], durations: list[int], quality: int, lossless: bool) -> bytes:
     first, *rest = [frame.convert("RGBA") for frame in frames]
-    durations = [pause] * len(rest) + [linger]
+    more = {"save_all": True, "append_images": rest, "duration": durations, "loop": 0} if rest else {}
     buffer = io.BytesIO()
-    first.save(
-        buffer, "WEBP", save_all=True, append_images=rest, duration=durations, loop=0,
-        lossless=lossless, quality=90, alpha_quality=100, method=4, minimize_size=False,
-    )  # fmt: skip
+    first.save(buffer, "WEBP", lossless=lossless, quality=quality, method=4, **more)
     return buffer.getvalue()
 
 

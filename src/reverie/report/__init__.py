@@ -30,7 +30,9 @@ def write_report(run: Run, data: Data, scores: list[Score]) -> Path:
     ]  # fmt: skip
     made = [_visited(room, scene) for room in rooms]
     title, *rest = [html for html in made if html is not None]
-    end = el("footer", f"Made by reverie from the run {run.name}. Nothing on this page was retouched or chosen by hand.")
+    end = el(
+        "footer", f"Made by reverie from the run {run.name}. Nothing on this page was retouched or chosen by hand."
+    )
     description = f"What a {run.config['model']} machine learned from {data.name}"
     page = document(f"Dreams of {data.name}", description, title, el("main", *rest), "\n", end)
     path = run.folder / "report.html"

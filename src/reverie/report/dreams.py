@@ -1,10 +1,7 @@
 """The middle rooms of a report: dreams, as they came, as they are, and the ways between them."""
 
-import io
-
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from reverie.core.abilities import dream, main_directions, morph, traverse
@@ -25,7 +22,9 @@ def learning(scene: Scene) -> Html | None:
     if scene.points:
         sets = {f"round {step:,}": np.asarray(x, dtype=float) for step, x in (frames[i] for i in chosen)}
         made = drawing(lambda ink: scatter(dict(reversed(sets.items())), ink), "dreams as training went on")
-        return section("learning", "Learning to dream", figure(made, "The same random seeds, dreamt at the end and before."))
+        return section(
+            "learning", "Learning to dream", figure(made, "The same random seeds, dreamt at the end and before.")
+        )
     shown = {f"round {frames[i][0]:,}": scene.paint_world(frames[i][1][:8]) for i in chosen}
     strip = rows(shown, "dreams", scene.scale)
     return section(
@@ -44,21 +43,14 @@ def _film(scene: Scene, frames: list[tuple[int, np.ndarray]]) -> Html:
     drawn = [pictures.grid(scene.paint_world(x), 8, max(2, small), small) for _, x in frames]
     # Sharp little pixels compress better without loss, soft pictures far better with it.
     content = pictures.film(drawn, lossless=tall <= 16)
-    still = pictures.data_uri(_webp(drawn[-1]), "image/webp")
+    still = pictures.data_uri(pictures.still(drawn[-1]), "image/webp")
     show = round(8 * scene.width / drawn[0].width) or 1
     return el(
         "picture",
-        el("source", media="(prefers-reduced-motion: reduce)", srcset=still),
-        el("source", media="print", srcset=still),
+        el("source", media="(prefers-reduced-motion: reduce), print", srcset=still),
         el("img", src=pictures.data_uri(content, "image/webp"), class_="crisp", width=drawn[0].width * show,
            height=drawn[0].height * show, alt="a film of the same dreams as training went on"),
     )  # fmt: skip
-
-
-def _webp(image: Image.Image) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, "WEBP", quality=85, method=4)
-    return buffer.getvalue()
 
 
 def fresh(scene: Scene) -> Html | None:

@@ -18,6 +18,9 @@ VOID = ("img", "meta", "source", "br")
 class Html(str):
     """Text that is HTML already; any other text is escaped when it is put into an element."""
 
+    def __add__(self, other: str) -> "Html":
+        return Html(str(self) + str(join(other)))
+
 
 Child = str | None | Iterable["Child"]
 
@@ -92,8 +95,7 @@ def drawing(draw: Callable[[Ink], Figure], alt: str) -> Html:
     light, dark = (pictures.data_uri(curves.figure_png(draw(ink)), "image/png") for ink in (curves.LIGHT, curves.DARK))
     return el(
         "picture",
-        el("source", media="print", srcset=light),
-        el("source", media="(prefers-color-scheme: dark)", srcset=dark),
+        el("source", media="screen and (prefers-color-scheme: dark)", srcset=dark),
         el("img", src=light, alt=alt, class_="drawing"),
     )
 
@@ -115,7 +117,11 @@ def rows(labelled: dict[str, Pixels], alt: str, scale: int, gap: int = 4) -> Htm
     """Rows of pictures, columns aligned, each row (n, C, H, W) with its name at the left."""
     count = max(len(x) for x in labelled.values())
     body = [
-        el("tr", el("th", name, scope="row"), el("td", image(pictures.strip(_filled(x, count), gap, scale), f"{alt}: {name}")))
+        el(
+            "tr",
+            el("th", name, scope="row"),
+            el("td", image(pictures.strip(_filled(x, count), gap, scale), f"{alt}: {name}")),
+        )
         for name, x in labelled.items()
     ]
     return el("table", el("tbody", *body), class_="rows")

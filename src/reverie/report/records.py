@@ -48,7 +48,9 @@ def learned(scene: Scene) -> Html | None:
     def draw(ink: curves.Ink) -> Any:
         return curves.learning(rounds, losses, [row["step"] for row in watched], valid, dims, ink, likelihood)
 
-    caption = "Lower is better. Where the two lines part, the machine learns its examples by heart rather than their world."
+    caption = (
+        "Lower is better. Where the two lines part, the machine learns its examples by heart rather than their world."
+    )
     return section("curves", "How it learned", figure(drawing(draw, "learning curves"), caption))
 
 
@@ -69,7 +71,12 @@ def scores(scene: Scene) -> Html | None:
 def _line(score: Score) -> list[Any]:
     arrow = {"lower": "↓", "higher": "↑"}.get(score.better, "→")
     title = MEANING.get(score.name)
-    name = [el("b", score.name.replace("_", " ")), f" {arrow}", el("small", title) if title else None, el("small", score.method)]
+    name = [
+        el("b", score.name.replace("_", " ")),
+        f" {arrow}",
+        el("small", title) if title else None,
+        el("small", score.method),
+    ]
     bar: Any = ""
     if None not in (score.value, score.floor, score.ceiling) and score.floor != score.ceiling:
         share = (score.value - score.floor) / (score.ceiling - score.floor)  # type: ignore[operator]
@@ -86,7 +93,11 @@ def settled(scene: Scene) -> Html:
     groups: dict[str, object] = {
         "model": {"family": told["model"], **told["model_config"]},
         "training": told["training"] if scene.model.learners() else {"solved": "in closed form"},
-        "data": {"name": told["data"]["name"], "fingerprint": told["data"]["fingerprint"], **_flat(told["data"]["spec"])},
+        "data": {
+            "name": told["data"]["name"],
+            "fingerprint": told["data"]["fingerprint"],
+            **_flat(told["data"]["spec"]),
+        },
         "run": {"seed": run.seed, "threads": told.get("threads"), **told.get("versions", {})},
     }
     boxes = [el("div", el("h3", name), settings(values)) for name, values in groups.items()]  # type: ignore[arg-type]
@@ -96,7 +107,9 @@ def settled(scene: Scene) -> Html:
         el("div", *boxes, class_="boxes"),
     ]
     if "--minutes" in told.get("command", ""):
-        parts.insert(2, say("It was begun as ", el("code", told["command"]), ", where the number of rounds was measured."))
+        parts.insert(
+            2, say("It was begun as ", el("code", told["command"]), ", where the number of rounds was measured.")
+        )
     return section("settings", "Every setting, and how to do it again", *parts)
 
 

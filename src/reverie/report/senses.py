@@ -11,12 +11,12 @@ from torch import Tensor
 from reverie.core.model import Repairs, Surprised
 from reverie.evaluation.resampling import blocks, jackknife
 from reverie.plots import curves
-from reverie.report.page import Html, drawing, el, figure, number, rows, say, section, table, tile, tiles
+from reverie.report.page import Html, drawing, figure, number, rows, say, section, table, tile, tiles
 from reverie.report.scene import Scene
 
 SHOWN = 8  # held-out pictures that are mended
 DRAWS = 19  # of each: between the least and the greatest of 19 exchangeable draws lies the truth in 18 of 20 cases
-DENOISED = 6
+CLEANED = 8000  # numbers cleaned of noise, over all draws: each costs a table of 256 probabilities a sweep
 SIGMA = 25  # grey levels of 255
 OTHERS = 48  # examples of each foreign world
 
@@ -39,7 +39,9 @@ def perceiving(scene: Scene) -> Html | None:
         f"{number(step * usual)} for the mean training picture."
     )
     shown = {"real": scene.paint(x), "perceived": scene.paint(back)}
-    return section("perceiving", "Seeing what it never saw", figure(rows(shown, "held-out pictures", scene.scale), caption))
+    return section(
+        "perceiving", "Seeing what it never saw", figure(rows(shown, "held-out pictures", scene.scale), caption)
+    )
 
 
 def mending(scene: Scene) -> Html | None:
@@ -62,7 +64,7 @@ def mending(scene: Scene) -> Html | None:
                    f"should lie between the least and the greatest of {DRAWS} draws in 90% of the pixels; more where many pixels are certain.",
                    "figures-table"))  # fmt: skip
     if scene.space.kind == "byte":
-        parts.append(_denoised(scene, scene.spread(DENOISED)))
+        parts.append(_denoised(scene))
     return section("mending", "Mending what is missing", *parts)
 
 
@@ -87,12 +89,20 @@ def _completed(scene: Scene, held: list[int], name: str, observed: Tensor) -> tu
         "shown": hidden, "one idea": scene.paint(draws[0]), "another": scene.paint(draws[1]),
         f"mean of {DRAWS}": scene.paint(mean), "truth": scene.paint(x),
     }  # fmt: skip
-    caption = f"The {name} hidden: what the machine was shown, two of its completions, the mean of {DRAWS}, and the truth."
+    caption = (
+        f"The {name} hidden: what the machine was shown, two of its completions, the mean of {DRAWS}, and the truth."
+    )
     names = _names(scene, held)
     (error, usual), (spread, usual_spread) = jackknife_rmse(mean, x, _mean_picture(scene), ~observed, names)
     gain, gain_error = _gain(mean, x, _mean_picture(scene), ~observed, names)
-    inside = ((x >= draws.min(0).values - 1e-6) & (x <= draws.max(0).values + 1e-6))[:, ~observed].double().mean(1).numpy()
-    share, share_error = jackknife(lambda used: inside[used].mean(), blocks(len(inside), names)) if len(inside) > 2 else (inside.mean(), math.nan)
+    inside = (
+        ((x >= draws.min(0).values - 1e-6) & (x <= draws.max(0).values + 1e-6))[:, ~observed].double().mean(1).numpy()
+    )
+    share, share_error = (
+        jackknife(lambda used: inside[used].mean(), blocks(len(inside), names))
+        if len(inside) > 2
+        else (inside.mean(), math.nan)
+    )
     step = scene.unit[0]
     line = [
         name, number(step * error, step * spread), number(step * usual, step * usual_spread),
@@ -147,17 +157,21 @@ def _squares(guess: Tensor, truth: Tensor, usual: Tensor, where: Tensor | None) 
     return np.asarray(torch.stack(both).numpy())
 
 
-def _denoised(scene: Scene, held: list[int]) -> Html:
+def _denoised(scene: Scene) -> Html:
     sigma, step = SIGMA / 127.5, scene.unit[0]
+    chains = min(32, max(4, CLEANED // scene.space.dims))
+    held = scene.spread(min(SHOWN, chains))
+    count = max(1, chains // len(held))
     x = scene.held[held]
     noisy = x + sigma * torch.randn_like(x)
-    draws = scene.model.repair(noisy, None, 2, noise=sigma).to(x.dtype)  # type: ignore[operator]
+    draws = scene.model.repair(noisy, None, count, noise=sigma).to(x.dtype)  # type: ignore[operator]
     names = _names(scene, held)
     (error, _), (spread, _) = jackknife_rmse(draws.mean(0), x, noisy.mean(0), None, names)
     before = float((noisy - x).square().mean().sqrt())
     shown = {"noisy": scene.paint(noisy), "cleaned": scene.paint(draws.mean(0)), "truth": scene.paint(x)}
+    drawn = "a picture drawn from" if count == 1 else f"the mean of {count} pictures drawn from"
     caption = (
-        f"Noise of {SIGMA} {scene.unit[1]} on every pixel, and the mean of two pictures drawn from what could lie behind it. "
+        f"Noise of {SIGMA} {scene.unit[1]} on every pixel, and {drawn} what could lie behind it. "
         f"The typical error falls from {number(step * before)} to {number(step * error, step * spread)}."
     )
     return figure(rows(shown, "noisy pictures", scene.scale), caption)
@@ -180,7 +194,11 @@ def surprise(scene: Scene) -> Html | None:
                 tile(x, f"held-out picture of {name} surprise", scene.scale, f"{told(found.nats[i]):.2f}")
                 for x, i in zip(shown, which, strict=True)
             ]
-            parts.append(figure(tiles(items, scene.width), f"The {name} surprising of {len(order)} held-out pictures, in {unit}."))
+            parts.append(
+                figure(
+                    tiles(items, scene.width), f"The {name} surprising of {len(order)} held-out pictures, in {unit}."
+                )
+            )
     worlds = {name: told(scene.nats(x)[0]) for name, x in _others(scene).items()}
     own = told(found.nats)
     everything = {"real, held out": own} | worlds
@@ -191,17 +209,25 @@ def surprise(scene: Scene) -> Html | None:
     names = None if scene.groups is None else _names(scene, found.rows)
     separated = {name: _auroc(own, other, names) for name, other in worlds.items()}
     lines = [[name, number(*value), number(float(worlds[name].mean()))] for name, value in separated.items()]
-    caption = "How often a real held-out one is less surprising than one of the other world: 1 always, 0.5 as by chance."
-    parts.append(figure(table(["other world", "told apart", f"mean surprise, {unit}"], lines), caption, "figures-table"))
+    caption = (
+        "How often a real held-out one is less surprising than one of the other world: 1 always, 0.5 as by chance."
+    )
+    parts.append(
+        figure(table(["other world", "told apart", f"mean surprise, {unit}"], lines), caption, "figures-table")
+    )
     if any(value < 0.5 for value, _ in separated.values()):
         parts.append(
-            say("A world to which the machine gives less surprise than to its own is nothing new: plain, smooth pictures are "
-                "cheap to describe, whatever they show. Surprise alone does not say where a picture comes from.")  # fmt: skip
+            say(
+                "A world to which the machine gives less surprise than to its own is nothing new: plain, smooth pictures are "
+                "cheap to describe, whatever they show. Surprise alone does not say where a picture comes from."
+            )  # fmt: skip
         )
     return section("surprise", "What surprises it", *parts)
 
 
-def _auroc(own: NDArray[np.float64], other: NDArray[np.float64], names: NDArray[np.generic] | None) -> tuple[float, float]:
+def _auroc(
+    own: NDArray[np.float64], other: NDArray[np.float64], names: NDArray[np.generic] | None
+) -> tuple[float, float]:
     """The share of pairs in which `own` (n,) is below `other` (m,), and its standard error."""
     below = (own[:, None] < other) + 0.5 * (own[:, None] == other)
     if min(below.shape) < 3:

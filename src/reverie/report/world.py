@@ -10,7 +10,21 @@ import torch
 from reverie.core.abilities import dream
 from reverie.core.recipe import TrainingConfig
 from reverie.plots.curves import scatter
-from reverie.report.page import Html, drawing, el, figure, number, plain, power, rows, say, section, settings, tile, tiles
+from reverie.report.page import (
+    Html,
+    drawing,
+    el,
+    figure,
+    number,
+    plain,
+    power,
+    rows,
+    say,
+    section,
+    settings,
+    tile,
+    tiles,
+)
 from reverie.report.scene import Scene
 
 NANOSECONDS = 13.8e9 * 365.25 * 86400 * 1e9  # since the Big Bang (Planck 2018: 13.8 billion years)
@@ -66,7 +80,9 @@ def _figures(scene: Scene, size: int) -> list[Html]:
         bits, spread = (float(b) for b in scene.bits([nats, error]))
         lattice = scene.space.lattice
         if lattice is not None:
-            chance = f"bits for each {scene.entry} of a new {scene.noun}; chance needs {plain(int(math.log2(len(lattice))))}"
+            chance = (
+                f"bits for each {scene.entry} of a new {scene.noun}; chance needs {plain(int(math.log2(len(lattice))))}"
+            )
             made.append(one(number(bits, spread), chance))
             found = odds(scene.space.dims, len(lattice), nats, error)
             if found.gain > 0.5:
@@ -110,26 +126,46 @@ def _answer(scene: Scene) -> list[Html]:
     found = odds(dims, levels, nats, error)
     all_of_them = el("span", f"{levels}", el("sup", f"{dims:,}"), " = ", power(found.pictures), class_="math")
     told = [
-        say(el("strong", f"How likely is one of them by chance? "), f"There are ", all_of_them,
+        say(
+            el("strong", "How likely is one of them by chance? "),
+            "There are ",
+            all_of_them,
             f" different {scene.noun}s of this size, and chance makes each as often as any other: once in ",
-            power(found.pictures), " tries.")  # fmt: skip
+            power(found.pictures),
+            " tries.",
+        )  # fmt: skip
     ]
     bits, spread = (float(b) for b in scene.bits([nats, error]))
     cost = f"{number(bits, spread)} bits for each {scene.entry} instead of {plain(int(math.log2(levels)))}"
     if found.gain <= 0.5:
         return [*told, say(f"This machine knows nothing better: a new {scene.noun} costs it {cost}.", _small(method))]
     told.append(
-        say(f"To this machine a new {scene.noun} costs {cost}, so on average (of the logarithm) it is ",
-            power(found.gain), " times likelier than by chance", _give_or_take(found.gain_error), ". ",
-            f"Probabilities add up to one: at most ", power(found.pictures - found.gain),
+        say(
+            f"To this machine a new {scene.noun} costs {cost}, so on average (of the logarithm) it is ",
+            power(found.gain),
+            " times likelier than by chance",
+            _give_or_take(found.gain_error),
+            ". ",
+            "Probabilities add up to one: at most ",
+            power(found.pictures - found.gain),
             f" {scene.noun}s can be as likely to it as that. So of all {scene.noun}s there are, no more than one in ",
-            power(found.gain), " looks to the machine as much like its world as real ones do.", _small(method))  # fmt: skip
+            power(found.gain),
+            " looks to the machine as much like its world as real ones do.",
+            _small(method),
+        )  # fmt: skip
     )
     tries = math.log10(NANOSECONDS)
     if found.gain > tries + 3:
         told.append(
-            say("One random ", scene.noun, " in every nanosecond since the Big Bang would make ", power(tries),
-                " of them. The odds that even one is of that kind: less than one in ", power(found.gain - tries), ".")  # fmt: skip
+            say(
+                "One random ",
+                scene.noun,
+                " in every nanosecond since the Big Bang would make ",
+                power(tries),
+                " of them. The odds that even one is of that kind: less than one in ",
+                power(found.gain - tries),
+                ".",
+            )  # fmt: skip
         )
     if scene.data.entropy is not None:
         least = float(scene.bits(scene.data.entropy))
@@ -153,10 +189,18 @@ def data(scene: Scene) -> Html:
     """The data as the model sees them."""
     opened, training = scene.data, scene.run.training
     shape = " × ".join(map(str, scene.space.shape))
-    kinds = {"byte": "256 levels each", "bit": "0 or 1 each", "real": "real numbers", "count": "counts", "category": "classes"}
+    kinds = {
+        "byte": "256 levels each",
+        "bit": "0 or 1 each",
+        "real": "real numbers",
+        "count": "counts",
+        "category": "classes",
+    }
     told: list[Html] = [
-        say(f"{len(opened.train):,} {scene.noun}s to learn from, {len(opened.valid):,} to watch while learning, and "
-            f"{len(opened.test):,} kept aside until the end. Each is {shape} numbers, {kinds[scene.space.kind]}."),  # fmt: skip
+        say(
+            f"{len(opened.train):,} {scene.noun}s to learn from, {len(opened.valid):,} to watch while learning, and "
+            f"{len(opened.test):,} kept aside until the end. Each is {shape} numbers, {kinds[scene.space.kind]}."
+        ),  # fmt: skip
     ]
     if opened.test.groups is not None:
         told.append(say(f"Whole groups were kept aside: none of the {len(set(opened.test.groups.tolist()))} people or "
@@ -175,10 +219,14 @@ def data(scene: Scene) -> Html:
             shown = scene.paint(batch.x)
             made = tiles([tile(x, f"altered picture {i + 1}", scene.scale) for i, x in enumerate(shown)], scene.width)
             how = ", ".join(name if value is True else f"{name} {value}" for name, value in moved.items())
-            told.append(figure(made, f"Pictures as it was shown them, altered anew each time so that few say more ({how})."))
+            told.append(
+                figure(made, f"Pictures as it was shown them, altered anew each time so that few say more ({how}).")
+            )
     if opened.skipped:
         lines = [el("li", el("code", name), f": {reason}") for name, reason in opened.skipped[:40]]
         more = f" The first {len(lines)}:" if len(opened.skipped) > len(lines) else ""
-        told.append(el("details", el("summary", f"{len(opened.skipped):,} files were left out.{more}"), el("ul", *lines)))
+        told.append(
+            el("details", el("summary", f"{len(opened.skipped):,} files were left out.{more}"), el("ul", *lines))
+        )
     told.append(el("details", el("summary", "How the numbers are prepared"), settings(opened.codec.to_json())))
     return section("data", "The world it knows", *told)
