@@ -9,6 +9,7 @@ import dataclasses
 from pathlib import Path
 
 import torch
+from table import write
 
 from reverie.core.abilities import dream
 from reverie.core.recipe import TrainingConfig
@@ -22,7 +23,6 @@ from reverie.recording import record
 from reverie.run import Run
 from reverie.train import begin
 from reverie.training import fabric_for
-from table import write
 
 WORK = Path(__file__).parent / ".work"
 DREAMS = 1000
@@ -46,7 +46,10 @@ def repaired(model, data) -> list[tuple[str, float, float, float]]:
     x, mean = data.test.x(), data.train.x().mean(0)
     height, width = x.shape[-2:]
     rows = []
-    for name, part in (("right", (..., slice(width // 2, None))), ("bottom", (..., slice(height // 2, None), slice(None)))):
+    for name, part in (
+        ("right", (..., slice(width // 2, None))),
+        ("bottom", (..., slice(height // 2, None), slice(None))),
+    ):
         hidden = torch.zeros_like(x, dtype=torch.bool)
         hidden[part] = True
         torch.manual_seed(0)

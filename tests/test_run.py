@@ -187,6 +187,6 @@ def test_a_torn_log_line_is_left_out(copy):
 
 def test_dreams_come_from_the_same_latents(whole):
     frames = dict(whole.dreams())
-    assert list(frames)[0] == 0
+    assert next(iter(frames)) == 0
     assert list(frames)[-1] == 60
     assert all(frame.shape == (64, 1, 4, 4) for frame in frames.values())

@@ -4,7 +4,7 @@ import csv
 import io
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from reverie.core import abilities
 from reverie.core.errors import BadInput
-from reverie.core.model import Model, Repairs, Surprised
+from reverie.core.model import Repairs, Surprised
 from reverie.data import BUILTIN, Data, DataConfig, open_data
 from reverie.data.pictures import is_picture, read_picture
 from reverie.evaluation import Score, from_json, to_json
@@ -107,7 +107,8 @@ def repair(
     """
     opened = Run.load(run)
     model = _able(opened, Repairs, "repair")
-    _at_least(n, 1, "-n"), _at_least(noise, 0, "--noise")
+    _at_least(n, 1, "-n")
+    _at_least(noise, 0, "--noise")
     raw = _read(opened, file)
     x = opened.codec.to_model(raw)
     known = _read_observed(observed, opened)
@@ -257,7 +258,7 @@ def _open(source: str, config: DataConfig) -> Data:
         return open_data(source, config, progress=progress)
 
 
-def _able(run: Run, ability: type, name: str) -> Model:
+def _able(run: Run, ability: type, name: str) -> Any:
     if not isinstance(run.model, ability):
         raise BadInput(f"{run.name} is a {run.config['model']}, which cannot {name}")
     return run.model

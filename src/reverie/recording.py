@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,7 +32,8 @@ def record(run: Run, data: Data, fabric: Fabric) -> Iterator[Report]:
     config = run.training
     with torch.random.fork_rng():
         torch.manual_seed(run.seed)
-        state = State(fabric.to_device(run.blank("cpu")), config)
+        made: Any = fabric.to_device(run.blank("cpu"))
+        state = State(made, config)
     resumed = run.restore_state(state)
     every = max(1, config.steps // ROWS)
     writing = fabric.is_global_zero

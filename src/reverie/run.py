@@ -138,9 +138,12 @@ class Run:
         if not isinstance(name, str) or name not in MODELS:
             raise BadInput(f"{self.folder} holds a model {name!r}; this reverie knows {', '.join(MODELS)}")
         family = MODELS[name]
-        config = from_json(family.Config, self.config["model_config"])
-        with torch.device(device):
-            return family(config, self.space)
+        config: Any = from_json(family.Config, self.config["model_config"])
+        try:
+            with torch.device(device):
+                return family(config, self.space)
+        except RuntimeError as error:  # sizes whose product is no size
+            raise BadInput(f"{self.folder} asks for a model of impossible shape; its config.json is damaged") from error
 
     @property
     def model(self) -> Model:

@@ -83,7 +83,8 @@ class State:
         # Early on, no longer memory than the run itself has had.
         keep = min(0.5 ** (FOLLOW / half_life), self.step / (self.step + 3 * FOLLOW)) if share else 0.0
         with torch.no_grad():
-            now, then = list(self.model.parameters()), list(self.average.parameters())
+            now: list[Tensor] = list(self.model.parameters())
+            then: list[Tensor] = list(self.average.parameters())
             torch._foreach_lerp_(then, now, 1 - keep)
             for a, b in zip(self.average.buffers(), self.model.buffers(), strict=True):
                 a.copy_(b)
@@ -144,7 +145,7 @@ def _round(state: State, batch: Batch, rate: float, fabric: Fabric) -> dict[str,
 
 def _average_gradients(parameters: list[Any], fabric: Fabric) -> None:
     present = [p for p in parameters if p.grad is not None]
-    flat = fabric.all_reduce(torch.cat([p.grad.flatten() for p in present]), reduce_op="mean")
+    flat: Any = fabric.all_reduce(torch.cat([p.grad.flatten() for p in present]), reduce_op="mean")
     for p, part in zip(present, flat.split([p.numel() for p in present]), strict=True):
         p.grad.copy_(part.view_as(p))
 

@@ -139,7 +139,7 @@ def test_encode_and_decode_give_distributions(case):
 
 
 def test_morph_begins_and_ends_with_what_the_model_sees(case):
-    name, model, data = case
+    _name, model, data = case
     a, b = data.test.x(2).split(1)
     if not isinstance(model, Encodes):
         with pytest.raises(BadInput, match="cannot morph"):

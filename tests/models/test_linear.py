@@ -26,7 +26,7 @@ def fitted():
 
 
 def test_it_finds_the_size_of_the_latent_and_the_noise(fitted):
-    model, data, _ = fitted
+    model, _data, _ = fitted
     assert model.config.latent == 3
     # Each feature was made with noise of 0.3 of its signal, and scaled to one.
     assert abs(model.noise.sqrt() - 0.3 / (1 + 0.3**2) ** 0.5) < 0.02

@@ -29,6 +29,8 @@ class Space:
     def __post_init__(self) -> None:
         if not self.shape or any(n < 1 for n in self.shape):
             raise BadInput(f"an example of shape {self.shape} has no entries; every size must be at least 1")
+        if math.prod(self.shape) > 10**8:
+            raise BadInput(f"an example of shape {self.shape} has more than 100 million entries; make it smaller")
         if self.kind not in get_args(Kind):
             raise BadInput(f"unknown kind of number {self.kind!r}; one of {', '.join(get_args(Kind))}")
 

@@ -78,10 +78,10 @@ class Linear(Model):
         total = valid.square().sum(1).mean()
         best, best_nats = 1, math.inf
         for latent in range(1, min(len(spectrum) - 1, dims - 1) + 1):
-            noise = self._left_over(spectrum, latent, dims)
-            variances = spectrum[:latent].clamp(min=float(noise))
-            quadratic = (seen[:latent] / variances).sum() + (total - seen[:latent].sum()) / noise
-            nats = 0.5 * float(variances.log().sum() + (dims - latent) * noise.log() + quadratic)
+            left = self._left_over(spectrum, latent, dims)
+            variances = spectrum[:latent].clamp(min=float(left))
+            quadratic = (seen[:latent] / variances).sum() + (total - seen[:latent].sum()) / left
+            nats = 0.5 * float(variances.log().sum() + (dims - latent) * left.log() + quadratic)
             if nats < best_nats:
                 best, best_nats = latent, nats
         return best

@@ -63,6 +63,8 @@ class Noise(Factored):
     """
 
     Config = NoiseConfig
+    zeros: Tensor
+    values: Tensor
 
     def __init__(self, config: NoiseConfig, space: Space):
         super().__init__(config, space)
@@ -90,6 +92,8 @@ class Independent(Factored):
     """
 
     Config = IndependentConfig
+    table: Tensor
+    values: Tensor
     widths = (0.5, 1.0, 2.0, 4.0, 8.0, 12.0, 16.0, 24.0, 32.0)  # in bytes
 
     def __init__(self, config: IndependentConfig, space: Space):

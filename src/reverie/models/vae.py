@@ -16,7 +16,7 @@ from reverie.core.space import Space
 from reverie.models.latent import LatentModel
 from reverie.nets import conv, mlp
 from reverie.nets.likelihoods import head
-from reverie.nets.priors import FittedMixture, prior
+from reverie.nets.priors import FittedMixture, Prior, prior
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,7 @@ class VAE(LatentModel):
     """
 
     Config = VAEConfig
+    prior: Prior
 
     def __init__(self, config: VAEConfig, space: Space):
         super().__init__(config, space)

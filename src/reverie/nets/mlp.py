@@ -1,5 +1,6 @@
 """Perceptrons."""
 
+import itertools
 import math
 
 from torch import Tensor, nn
@@ -54,5 +55,5 @@ def mlp(inputs: int, width: int, depth: int, outputs: int) -> nn.Sequential:
     torch.Size([5, 3])
     """
     sizes = [inputs, *[width] * depth]
-    layers = [layer for a, b in zip(sizes, sizes[1:], strict=False) for layer in (nn.Linear(a, b), nn.ReLU())]
+    layers = [layer for a, b in itertools.pairwise(sizes) for layer in (nn.Linear(a, b), nn.ReLU())]
     return nn.Sequential(*layers, nn.Linear(sizes[-1], outputs))

@@ -31,6 +31,8 @@ class StandardNormal(Prior):
     torch.Size([3, 4])
     """
 
+    zero: Tensor
+
     def __init__(self, latent: int):
         super().__init__()
         self.register_buffer("zero", torch.zeros(latent), persistent=False)
@@ -93,6 +95,11 @@ class FittedMixture(Prior):
     aggregate of q(z|x) by expectation maximisation: a second look at the prior (Dai & Wipf 2019,
     arXiv 1903.05789; Ghosh et al. 2020, arXiv 1903.12436). The bound stays a bound: only p(z) has changed.
     """
+
+    log_weight: Tensor
+    loc: Tensor
+    whitening: Tensor
+    fitted: Tensor
 
     def __init__(self, latent: int, components: int):
         super().__init__()

@@ -2,8 +2,8 @@
 
 import io
 import math
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -58,8 +58,7 @@ def learning(
         if len(losses) > 1:
             axes.set_title(learner, loc="left", fontsize=9, family=SERIF, color=ink.text)
         if dims:
-            unit = dims * math.log(2)
-            second = axes.secondary_yaxis("right", functions=(lambda v: v / unit, lambda v: v * unit))
+            second = axes.secondary_yaxis("right", functions=_bits_per_dim(dims))
             second.set_ylabel("bits/dim")
             _quiet(second, ink)
         axes.legend(frameon=False, prop={"family": SERIF, "size": 8.5}, labelcolor=ink.text, loc="upper right")
@@ -125,6 +124,12 @@ def figure_png(figure: Figure, dpi: int = 160) -> bytes:
     return buffer.getvalue()
 
 
+def _bits_per_dim(dims: int) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
+    """From nats per example, and back."""
+    unit = dims * math.log(2)
+    return lambda nats: nats / unit, lambda bits: bits * unit
+
+
 def _panels(count: int, height: float, ink: Ink) -> tuple[Figure, list[Axes]]:
     figure = Figure(figsize=(8.2, height * count), layout="constrained")
     panels = list(np.atleast_1d(figure.subplots(count, 1)))
@@ -144,7 +149,7 @@ def _frame_after_the_fall(axes: Axes, x: NDArray[np.floating], seen: list[NDArra
     axes.set_xlim(min(0, x.min(initial=0)), x.max(initial=1))
 
 
-def _quiet(axes: Axes, ink: Ink) -> None:
+def _quiet(axes: Any, ink: Ink) -> None:
     """Thin lines, no box, the page's own colours."""
     for side, spine in axes.spines.items():
         spine.set_visible(side in ("left", "bottom"))

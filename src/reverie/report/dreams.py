@@ -8,7 +8,7 @@ from reverie.core.abilities import dream, main_directions, morph, traverse
 from reverie.plots import pictures
 from reverie.plots.curves import scatter
 from reverie.report.page import Html, drawing, el, figure, number, rows, say, section, tile, tiles
-from reverie.report.scene import Scene
+from reverie.report.scene import ROW, Scene
 
 STEPS = 9  # of a walk
 
@@ -25,7 +25,7 @@ def learning(scene: Scene) -> Html | None:
         return section(
             "learning", "Learning to dream", figure(made, "The same random seeds, dreamt at the end and before.")
         )
-    shown = {f"round {frames[i][0]:,}": scene.paint_world(frames[i][1][:8]) for i in chosen}
+    shown = {f"round {frames[i][0]:,}": scene.paint_world(frames[i][1][:ROW]) for i in chosen}
     strip = rows(shown, "dreams", scene.scale)
     return section(
         "learning", "Learning to dream",
@@ -67,28 +67,32 @@ def fresh(scene: Scene) -> Html | None:
     pairs = np.stack([scene.paint(x), scene.paint(near)], 1)  # (64, 2, C, H, W)
     unit = scene.unit[1]
     items = [
-        tile(pairs[i], f"dream {i + 1} above training picture {which[i] + 1}", scene.scale, f"{distance[i]:.3g}")
-        for i in range(14)
+        tile(pairs[i], f"dream {i + 1} above training picture {which[i] + 1}", scene.scale, _apart(scene, distance[i]))
+        for i in range(2 * ROW)
     ]
     told = [
         figure(tiles(items, scene.width),
                f"Above, a dream nobody chose; below, the training picture most like it. A copy would show as a twin. The "
                f"number is the typical difference of a pixel, in {unit}."),
-        say(f"Half of 64 dreams differ by more than {number(float(np.median(distance)))} from everything in the training "
-            f"set, the nearest by {number(float(distance.min()))}; for real pictures it never saw, half differ by more than "
-            f"{number(float(np.median(usual)))}.", _memory(scene)),
+        say(f"Half of 64 dreams differ by more than {_apart(scene, np.median(distance))} from everything in the training set, "
+            f"the nearest by {_apart(scene, distance.min())}; half of the real pictures it never saw differ by more than "
+            f"{_apart(scene, np.median(usual))}. Soft pictures lie nearer to everything.", _memory(scene)),
     ]  # fmt: skip
     if scene.imagines:
         torch.manual_seed(scene.run.seed)
         assert scene.model.prior is not None
         prior: object = scene.model.prior
-        z = prior.sample(7)  # type: ignore[attr-defined]
+        z = prior.sample(ROW)  # type: ignore[attr-defined]
         seen = scene.model.decode(z)  # type: ignore[operator]
         both = {"in mind": scene.paint(seen.mean), "drawn": scene.paint(seen.sample())}
         told.append(figure(rows(both, "dreams", scene.scale),
                            "What the machine has in mind, and the same with the grain of chance that it allows each pixel. "
                            "All numbers on this page are about the second kind unless they say otherwise."))  # fmt: skip
     return section("dreams", "Fresh dreams", *told)
+
+
+def _apart(scene: Scene, distance: float) -> str:
+    return f"{distance:.1f}" if scene.space.kind == "byte" else f"{distance:.2f}"
 
 
 def nearest(scene: Scene, x: Tensor) -> tuple[np.ndarray, np.ndarray, Tensor]:

@@ -18,6 +18,7 @@ from reverie.models.noise import Noise, NoiseConfig
 from reverie.plots.pictures import Pixels
 from reverie.run import Run
 
+ROW = 8  # pictures side by side
 DRAWS = 100  # importance samples for one example's surprise
 HELD = 200  # held-out examples that are looked at, at most
 JUDGED = 48  # of them, whose surprise is measured
@@ -110,7 +111,7 @@ class Scene:
         """Pictures (n, C, H, W) in world units, as a run keeps its dreams."""
         if frame.dtype != np.uint8:
             return self.paint(self.codec.to_model(torch.from_numpy(frame)))
-        levels = frame * np.uint8(255) if isinstance(self.codec, Bits) else frame
+        levels: Pixels = (frame * 255).astype(np.uint8) if isinstance(self.codec, Bits) else frame.astype(np.uint8)
         return levels if levels.shape[1] in (1, 3) else levels.mean(1, keepdims=True).astype(np.uint8)
 
     @cached_property

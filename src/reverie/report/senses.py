@@ -12,9 +12,8 @@ from reverie.core.model import Repairs, Surprised
 from reverie.evaluation.resampling import blocks, jackknife
 from reverie.plots import curves
 from reverie.report.page import Html, drawing, figure, number, rows, say, section, table, tile, tiles
-from reverie.report.scene import Scene
+from reverie.report.scene import ROW, Scene
 
-SHOWN = 8  # held-out pictures that are mended
 DRAWS = 19  # of each: between the least and the greatest of 19 exchangeable draws lies the truth in 18 of 20 cases
 CLEANED = 8000  # numbers cleaned of noise, over all draws: each costs a table of 256 probabilities a sweep
 SIGMA = 25  # grey levels of 255
@@ -25,7 +24,7 @@ def perceiving(scene: Scene) -> Html | None:
     """Held-out pictures through the machine and back."""
     if not scene.perceives or not scene.pictures or not len(scene.held):
         return None
-    x = scene.held[scene.spread(SHOWN)]
+    x = scene.held[scene.spread(ROW)]
     with torch.no_grad():
         back = scene.model.decode(scene.model.encode(x).mean).mean  # type: ignore[operator]
         every = scene.model.decode(scene.model.encode(scene.held).mean).mean  # type: ignore[operator]
@@ -51,7 +50,7 @@ def mending(scene: Scene) -> Html | None:
         return None
     parts: list[Html] = []
     lines: list[list[str]] = []
-    held = scene.spread(SHOWN)
+    held = scene.spread(ROW)
     if min(scene.space.shape[-2:]) > 1:
         for name, observed in _halves(scene).items():
             made, line = _completed(scene, held, name, observed)
@@ -160,7 +159,7 @@ def _squares(guess: Tensor, truth: Tensor, usual: Tensor, where: Tensor | None) 
 def _denoised(scene: Scene) -> Html:
     sigma, step = SIGMA / 127.5, scene.unit[0]
     chains = min(32, max(4, CLEANED // scene.space.dims))
-    held = scene.spread(min(SHOWN, chains))
+    held = scene.spread(min(ROW, chains))
     count = max(1, chains // len(held))
     x = scene.held[held]
     noisy = x + sigma * torch.randn_like(x)
@@ -188,7 +187,7 @@ def surprise(scene: Scene) -> Html | None:
     parts: list[Html] = []
     if scene.pictures:
         order = np.argsort(found.nats, kind="stable")
-        for which, name in ((order[:7], "least"), (order[::-1][:7], "most")):
+        for which, name in ((order[:ROW], "least"), (order[::-1][:ROW], "most")):
             shown = scene.paint(scene.held[[found.rows[i] for i in which]])
             items = [
                 tile(x, f"held-out picture of {name} surprise", scene.scale, f"{told(found.nats[i]):.2f}")
@@ -220,7 +219,7 @@ def surprise(scene: Scene) -> Html | None:
             say(
                 "A world to which the machine gives less surprise than to its own is nothing new: plain, smooth pictures are "
                 "cheap to describe, whatever they show. Surprise alone does not say where a picture comes from."
-            )  # fmt: skip
+            )
         )
     return section("surprise", "What surprises it", *parts)
 

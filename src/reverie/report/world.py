@@ -25,7 +25,7 @@ from reverie.report.page import (
     tile,
     tiles,
 )
-from reverie.report.scene import Scene
+from reverie.report.scene import ROW, Scene
 
 NANOSECONDS = 13.8e9 * 365.25 * 86400 * 1e9  # since the Big Bang (Planck 2018: 13.8 billion years)
 
@@ -54,10 +54,10 @@ def title(scene: Scene) -> Html:
     """Name, figures and a first look."""
     run, data = scene.run, scene.data
     size = sum(p.numel() for p in scene.model.parameters())
-    learned = f"{run.training.steps:,} rounds" if size else "one step, by a formula"
+    learned = f"in {run.training.steps:,} rounds of {run.training.batch}" if size else "in one step, by a formula"
     lead = (
-        f"A machine of the family {run.config['model']} looked at {len(data.train):,} {scene.noun}s and learned in "
-        f"{learned}. This page shows what it dreams, what it perceives, and how far it can be trusted."
+        f"What a {run.config['model']} made of {len(data.train):,} {scene.noun}s, which it learned {learned}: what it dreams, "
+        f"what it sees in {scene.noun}s it never saw, and how far it can be trusted."
     )
     hero = None
     if scene.pictures:
@@ -89,7 +89,7 @@ def _figures(scene: Scene, size: int) -> list[Html]:
                 made.append(one(power(found.gain), f"times likelier than by chance: a {scene.noun} it never saw"))
         else:
             made.append(one(number(nats, error), f"nats: how surprising it finds a new {scene.noun}"))
-    made.append(one(plain(scene.space.dims), f"numbers in one {scene.noun}"))
+    made.append(one(f"{scene.space.dims:,}", f"numbers in one {scene.noun}"))
     if size:
         made.append(one(f"{size:,}", "numbers learned"))
     return made
@@ -97,7 +97,7 @@ def _figures(scene: Scene, size: int) -> list[Html]:
 
 def chance(scene: Scene) -> Html | None:
     """Truly random examples beside real ones, and how likely a real one is by chance."""
-    n = 7
+    n = ROW
     if scene.pictures:
         random, real = scene.paint(scene.noise(n)), scene.paint(scene.held[scene.spread(n)])
         looks = rows({"by chance": random, "real": real}, scene.data.name, scene.scale)
@@ -133,7 +133,7 @@ def _answer(scene: Scene) -> list[Html]:
             f" different {scene.noun}s of this size, and chance makes each as often as any other: once in ",
             power(found.pictures),
             " tries.",
-        )  # fmt: skip
+        )
     ]
     bits, spread = (float(b) for b in scene.bits([nats, error]))
     cost = f"{number(bits, spread)} bits for each {scene.entry} instead of {plain(int(math.log2(levels)))}"
@@ -141,7 +141,7 @@ def _answer(scene: Scene) -> list[Html]:
         return [*told, say(f"This machine knows nothing better: a new {scene.noun} costs it {cost}.", _small(method))]
     told.append(
         say(
-            f"To this machine a new {scene.noun} costs {cost}, so on average (of the logarithm) it is ",
+            f"To this machine a new {scene.noun} costs {cost}, so in the geometric mean it is ",
             power(found.gain),
             " times likelier than by chance",
             _give_or_take(found.gain_error),
@@ -152,7 +152,7 @@ def _answer(scene: Scene) -> list[Html]:
             power(found.gain),
             " looks to the machine as much like its world as real ones do.",
             _small(method),
-        )  # fmt: skip
+        )
     )
     tries = math.log10(NANOSECONDS)
     if found.gain > tries + 3:
@@ -165,7 +165,7 @@ def _answer(scene: Scene) -> list[Html]:
                 " of them. The odds that even one is of that kind: less than one in ",
                 power(found.gain - tries),
                 ".",
-            )  # fmt: skip
+            )
         )
     if scene.data.entropy is not None:
         least = float(scene.bits(scene.data.entropy))
@@ -200,13 +200,15 @@ def data(scene: Scene) -> Html:
         say(
             f"{len(opened.train):,} {scene.noun}s to learn from, {len(opened.valid):,} to watch while learning, and "
             f"{len(opened.test):,} kept aside until the end. Each is {shape} numbers, {kinds[scene.space.kind]}."
-        ),  # fmt: skip
+        ),
     ]
     if opened.test.groups is not None:
-        told.append(say(f"Whole groups were kept aside: none of the {len(set(opened.test.groups.tolist()))} people or "
-                        "kinds in the last set was ever seen in learning."))  # fmt: skip
+        whole = len(set(opened.test.groups.tolist()))
+        told.append(
+            say(f"Groups stay together: of the {whole} in the last set, not one {scene.noun} was seen in learning.")
+        )
     if scene.pictures:
-        shown = scene.paint(scene.train[:14])
+        shown = scene.paint(scene.train[: 2 * ROW])
         made = tiles([tile(x, f"training picture {i + 1}", scene.scale) for i, x in enumerate(shown)], scene.width)
         told.append(figure(made, "Pictures it learned from, as they are."))
         moved = {
@@ -215,7 +217,7 @@ def data(scene: Scene) -> Html:
             if f.name in ("mirror", "zoom", "shift", "turn", "warp", "light") and getattr(training, f.name)
         }
         if moved and scene.model.learners():
-            batch = next(opened.batches(14, scene.run.seed, 0, training))
+            batch = next(opened.batches(2 * ROW, scene.run.seed, 0, training))
             shown = scene.paint(batch.x)
             made = tiles([tile(x, f"altered picture {i + 1}", scene.scale) for i, x in enumerate(shown)], scene.width)
             how = ", ".join(name if value is True else f"{name} {value}" for name, value in moved.items())
