@@ -149,7 +149,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     asked = parser.parse_args()
     trials = asked.trials or (4 if asked.quick else 20)
-    steps = 300 if asked.quick else 1000
+    steps = 150 if asked.quick else 300
     WORK.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=WORK) as made:
         folders = [Path(made) / f"{i:02d}" for i in range(trials + 1)]

@@ -16,9 +16,9 @@ from reverie.core import abilities
 from reverie.core.errors import BadInput
 from reverie.core.model import Repairs, Surprised
 from reverie.data import BUILTIN, Data, DataConfig, open_data
-from reverie.data.pictures import is_picture, read_picture
 from reverie.evaluation import Score, from_json, to_json
 from reverie.evaluation import evaluate as measure
+from reverie.inputs import examples, read, read_observed
 from reverie.plots.pictures import grid, png
 from reverie.progress import bar, say
 from reverie.recording import write_npy
@@ -109,9 +109,9 @@ def repair(
     model = _able(opened, Repairs, "repair")
     _at_least(n, 1, "-n")
     _at_least(noise, 0, "--noise")
-    raw = _read(opened, file)
+    raw = read(opened, file)
     x = opened.codec.to_model(raw)
-    known = _read_observed(observed, opened)
+    known = read_observed(observed, opened)
     if known is None and not noise:
         raise BadInput("nothing to repair: say what is missing with --observed, or how noisy it is with --noise")
     known = None if known is None else known.expand_as(x)
@@ -147,7 +147,7 @@ def surprise(
     model = _able(opened, Surprised, "surprise")
     _at_least(draws, 1, "--draws")
     torch.manual_seed(seed)
-    names, raw = _examples(opened, data)
+    names, raw = examples(opened, data)
     shift = opened.codec.log_abs_det(raw) if opened.space.kind == "real" else 0.0
     file = io.StringIO()
     table = csv.writer(file, lineterminator="\n")
@@ -184,7 +184,7 @@ def morph(
     """
     opened = Run.load(run)
     _at_least(steps, 2, "--steps")
-    start, end = (opened.codec.to_model(_read(opened, file)[:1]) for file in (a, b))
+    start, end = (opened.codec.to_model(read(opened, file)[:1]) for file in (a, b))
     way = abilities.morph(opened.model, start, end, steps)[:, 0]
     _save_examples(Path(out), opened.codec.to_world(way), steps)
 
@@ -267,96 +267,6 @@ def _able(run: Run, ability: type, name: str) -> Any:
 def _at_least(value: float, least: float, flag: str) -> None:
     if not value >= least:
         raise BadInput(f"{flag} is {value}; it must be at least {least}")
-
-
-def _read(run: Run, file: str) -> Tensor:
-    """(examples, *shape) world units, from a picture or an array that fits the run's space."""
-    path = Path(file)
-    if path.suffix == ".npy":
-        return _array(run, path)
-    if not path.is_file():
-        raise BadInput(f"no file {file}; give a picture or an .npy array")
-    if not run.space.is_picture:
-        raise BadInput(
-            f"{run.name} was trained on examples of shape {run.space.shape}; give an .npy array of that shape"
-        )
-    raw = read_picture(path, run.space).unsqueeze(0)
-    return raw if run.space.kind == "byte" else (raw > 127).to(raw.dtype)
-
-
-def _array(run: Run, path: Path) -> Tensor:
-    try:
-        array = np.load(path, allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise BadInput(f"{path} is not a readable .npy array ({' '.join(str(error).split())[:80]})") from error
-    shape = run.space.shape
-    if array.shape == shape:
-        array = array[None]
-    if array.shape[1:] != shape or not len(array):
-        raise BadInput(f"{path} has shape {array.shape}; {run.name} needs (n, {', '.join(map(str, shape))})")
-    if array.dtype.kind not in "buif":
-        raise BadInput(f"{path} holds {array.dtype}, not numbers")
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
-        raise BadInput(f"{path} holds values that are not finite; mark them with --observed and put 0 there")
-    if run.space.kind in ("byte", "bit"):
-        top = 255 if run.space.kind == "byte" else 1
-        if array.min() < 0 or array.max() > top or (array != np.round(array)).any():
-            raise BadInput(f"{path} holds values other than the whole numbers 0 to {top}")
-        return torch.from_numpy(array.astype(np.uint8))
-    return torch.from_numpy(array.astype(np.float32))
-
-
-def _read_observed(words: str, run: Run) -> Tensor | None:
-    """(1, *shape) bool, True = measured; None for everything."""
-    if words == "all":
-        return None
-    shape = run.space.shape
-    known = torch.zeros(1, *shape, dtype=torch.bool)
-    if words in ("left", "right", "top", "bottom"):
-        axis = -1 if words in ("left", "right") else -2
-        if len(shape) < 2:
-            raise BadInput(f"--observed {words} is for pictures; give a boolean .npy of shape {shape}")
-        half = shape[axis] // 2
-        known.narrow(axis, 0 if words in ("left", "top") else shape[axis] - half, half).fill_(True)
-        return known
-    path = Path(words)
-    if path.suffix == ".npy":
-        try:
-            array = np.load(path, allow_pickle=False)
-        except (OSError, ValueError) as error:
-            raise BadInput(f"--observed {path} is not a readable .npy array") from error
-        if array.dtype != bool or array.shape not in (shape, (1, *shape)):
-            raise BadInput(f"--observed {path} is {array.dtype} {array.shape}; it must be bool {shape}")
-        return torch.from_numpy(array.reshape(1, *shape))
-    if not path.is_file() or not run.space.is_picture:
-        raise BadInput(f"--observed {words}: give all, left, right, top, bottom, a picture or a boolean .npy file")
-    return (read_picture(path, run.space).float().mean(0, keepdim=True) > 127).expand(1, *shape)
-
-
-def _examples(run: Run, source: str) -> tuple[list[str], Tensor]:
-    """Names and world values of what is to be measured."""
-    path = Path(source)
-    if path.is_dir() and run.space.is_picture:
-        files = sorted(p for p in path.rglob("*") if is_picture(p))
-        names, rows = [], []
-        for file in files:
-            try:
-                rows.append(_read(run, str(file)))
-                names.append(str(file.relative_to(path)))
-            except BadInput as error:
-                say(f"left out {error}")
-        if not rows:
-            raise BadInput(f"no usable pictures in {source}")
-        return names, torch.cat(rows)
-    if path.exists():
-        raw = _read(run, source)
-        return [path.name if len(raw) == 1 else f"{path.name}[{i}]" for i in range(len(raw))], raw
-    told = run.config["data"]
-    opened = run.data() if source == told["name"] else _open(source, DataConfig())
-    if opened.space != run.space:
-        raise BadInput(f"{source} has examples {opened.space}, and {run.name} was trained on {run.space}")
-    names = [f"test[{i}]" for i in range(len(opened.test))]
-    return names, opened.test.raw()
 
 
 def _save_examples(path: Path, world: Tensor, columns: int) -> None:

@@ -38,6 +38,7 @@ def record(run: Run, data: Data, fabric: Fabric) -> Iterator[Report]:
     every = max(1, config.steps // ROWS)
     writing = fabric.is_global_zero
     if writing:
+        _sweep(run.folder)
         _forget_after(run.folder / "log.jsonl", state.step)
         if not resumed:
             keep_dreams(run, state.average, data, 0)
@@ -46,6 +47,10 @@ def record(run: Run, data: Data, fabric: Fabric) -> Iterator[Report]:
     for report in training(state, data, run.seed, fabric):
         held.append(report.losses)
         step, last = report.step, report.step == config.steps
+        if step in frames or step % every == 0:
+            # The last round has settled already, and fitted what comes after the learning.
+            if not last:
+                state.settle()
         if writing and step in frames:
             keep_dreams(run, state.average, data, step)
         if step % every and not last:
@@ -107,6 +112,13 @@ def _means(rows: list[dict[str, float]]) -> dict[str, float]:
 def _append(path: Path, row: dict) -> None:
     with path.open("a") as file:
         file.write(json.dumps(row) + "\n")
+
+
+def _sweep(folder: Path) -> None:
+    """Removes what a kill in the middle of a write has left."""
+    for place in (folder, folder / "state", folder / "dreams"):
+        for torn in place.glob(".*.*"):
+            torn.unlink(missing_ok=True)
 
 
 def _forget_after(path: Path, step: int) -> None:

@@ -75,13 +75,19 @@ class State:
         self.step = step
 
     def follow(self) -> None:
-        """Moves the averaged weights towards the present ones, or onto them where nothing is averaged."""
+        """Moves the averaged weights towards the present ones, where weights are averaged."""
         share = self.config.average
-        if share and self.step % FOLLOW and self.step < self.config.steps:
+        if not share or (self.step % FOLLOW and self.step < self.config.steps):
             return
-        half_life = max(share * self.config.steps, 1e-9)
         # Early on, no longer memory than the run itself has had.
-        keep = min(0.5 ** (FOLLOW / half_life), self.step / (self.step + 3 * FOLLOW)) if share else 0.0
+        self._move(min(0.5 ** (FOLLOW / (share * self.config.steps)), self.step / (self.step + 3 * FOLLOW)))
+
+    def settle(self) -> None:
+        """Brings `average` up to date before it is used, where it is but a copy of the present weights."""
+        if self.parameters and not self.config.average:
+            self._move(0.0)
+
+    def _move(self, keep: float) -> None:
         with torch.no_grad():
             now: list[Tensor] = list(self.model.parameters())
             then: list[Tensor] = list(self.average.parameters())
@@ -107,13 +113,14 @@ def training(state: State, data: Data, seed: int, fabric: Fabric) -> Iterator[Re
     rank, world = fabric.global_rank, fabric.world_size
     batches = data.batches(config.batch, seed, state.step, config, rank, world, str(fabric.device))
     while state.step < config.steps:
-        torch.manual_seed(seed_of(seed, state.step, rank))
+        _seed(seed_of(seed, state.step, rank))
         rate = rate_at(state.step, config)
         losses = _round(state, next(batches), rate, fabric)
         state.step += 1
         state.follow()
         if state.step == config.steps:
-            torch.manual_seed(seed_of(seed, state.step, 0))  # the same for all processes
+            state.settle()
+            _seed(seed_of(seed, state.step, 0))  # the same for all processes
             state.average.solve(data, config)
         yield Report(state.step, losses, rate)
 
@@ -148,6 +155,14 @@ def _average_gradients(parameters: list[Any], fabric: Fabric) -> None:
     flat: Any = fabric.all_reduce(torch.cat([p.grad.flatten() for p in present]), reduce_op="mean")
     for p, part in zip(present, flat.split([p.numel() for p in present]), strict=True):
         p.grad.copy_(part.view_as(p))
+
+
+def _seed(number: int) -> None:
+    # torch.manual_seed costs 0.2 ms a call, a hundred times what seeding the one generator in use does.
+    if torch.cuda.is_available():
+        torch.manual_seed(number)
+    else:
+        torch.default_generator.manual_seed(number)
 
 
 def rate_at(step: int, config: TrainingConfig) -> float:

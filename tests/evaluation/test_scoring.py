@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from reverie.core.errors import BadInput
+from reverie.core.recipe import TrainingConfig
 from reverie.core.space import Space
 from reverie.evaluation import Score, evaluate, from_json, to_json
 from reverie.models.linear import Linear
@@ -38,7 +39,7 @@ def data():
 @pytest.fixture(scope="module")
 def linear(data):
     model = Linear(Linear.Config(), data.space)
-    model.solve(data)
+    model.solve(data, TrainingConfig())
     return model
 
 
@@ -132,7 +133,7 @@ def test_an_enumerable_world_of_bits_has_an_exact_divergence():
         name="lines", space=space, codec=NO_CHANGE, entropy=math.log(6), support=support, probability=p, **parts
     )
     model = Independent(Independent.Config(), space)
-    model.solve(world)
+    model.solve(world, TrainingConfig())
     scores = {s.name: s for s in evaluate(model, world, dreams=50)}
     assert "memorisation" not in scores  # every held-out example is a training example
     kl = scores["kl_exact"]

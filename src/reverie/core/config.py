@@ -28,15 +28,18 @@ def check(config: C) -> C:
     """Returns `config` if every knob has its declared type and lies in its range; raises BadInput otherwise."""
     hints = typing.get_type_hints(type(config))
     for field in dataclasses.fields(config):  # type: ignore[arg-type]
-        value, help = getattr(config, field.name), field.metadata.get("help", "")
-        if not _fits(value, hints[field.name]):
-            raise BadInput(f"{field.name} is {value!r}, not {_say(hints[field.name])} ({help})")
-        low, high = field.metadata.get("low"), field.metadata.get("high")
-        if low is not None and value is not None and not value >= low:
-            raise BadInput(f"{field.name} is {value}, below its least value {low} ({help})")
-        if high is not None and value is not None and not value <= high:
-            raise BadInput(f"{field.name} is {value}, above its greatest value {high} ({help})")
+        _check_one(field, hints[field.name], getattr(config, field.name))
     return config
+
+
+def _check_one(field: Any, hint: Any, value: Any) -> None:
+    help, low, high = (field.metadata.get(key) for key in ("help", "low", "high"))
+    if not _fits(value, hint):
+        raise BadInput(f"{field.name} is {value!r}, not {_say(hint)} ({help})")
+    if low is not None and value is not None and not value >= low:
+        raise BadInput(f"{field.name} is {value}, below its least value {low} ({help})")
+    if high is not None and value is not None and not value <= high:
+        raise BadInput(f"{field.name} is {value}, above its greatest value {high} ({help})")
 
 
 def to_json(config: Any) -> dict[str, Any]:
@@ -58,7 +61,12 @@ def from_json(cls: type[C], values: Any) -> C:
     names = {field.name for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
     if unknown := sorted(set(values) - names):
         raise BadInput(f"{cls.__name__} has no setting {unknown[0]!r}; it has {', '.join(sorted(names))}")
-    return check(cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}))
+    given = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+    hints = typing.get_type_hints(cls)
+    for field in dataclasses.fields(cls):  # type: ignore[arg-type]
+        if field.name in given:
+            _check_one(field, hints[field.name], given[field.name])
+    return check(cls(**given))
 
 
 def _fits(value: Any, hint: Any) -> bool:

@@ -109,7 +109,8 @@ class Bernoulli(Factorised):
         return torch.bernoulli(p)
 
     def terms(self, x: Tensor) -> Tensor:
-        return x * self.logits - F.softplus(self.logits)
+        logits, x = torch.broadcast_tensors(self.logits, x)
+        return -F.binary_cross_entropy_with_logits(logits, x, reduction="none")
 
     def denoise(self, y: Tensor, noise: float) -> Tensor:
         # log N(y; 1, s) - log N(y; 0, s) = (y - 1/2) / s^2

@@ -79,6 +79,7 @@ def _densities(model: Any, noise: Noise | None, data: Any, held: Examples, draws
     ]
     support = getattr(data, "support", None)
     if support is not None:
+        support = data.codec.to_model(support)
         torch.manual_seed(seed)
         found = density.kl_exact(model, support.to(device), data.probability, draws)
         floor = None if noise is None else density.kl_exact(noise, support, data.probability).value

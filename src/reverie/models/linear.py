@@ -116,7 +116,7 @@ class Linear(Model):
     ) -> Estimate:
         if observed is None:
             nats = self._surprise_whole(x.flatten(1).double() - self.mu)
-            seen = float(self.space.dims)
+            seen: float | Tensor = float(self.space.dims)
         else:
             rows = zip(x.flatten(1).double() - self.mu, observed.flatten(1), strict=True)
             nats = torch.stack([self._surprise_part(c[o], o) for c, o in rows])

@@ -22,16 +22,16 @@ from reverie.nets.priors import FittedMixture, Prior, prior
 @dataclass(frozen=True)
 class VAEConfig:
     net: Literal["mlp", "residual", "conv"] = knob("mlp", "perceptrons; residual ones; or convolutions (pictures only)")
-    latent: int = knob(32, "size of z", low=1)
-    width: int = knob(512, "units of a hidden layer; of convolutions, channels at the finest scale", low=1)
-    depth: int = knob(2, "hidden layers; of convolutions, residual blocks at every scale", low=1)
+    latent: int = knob(32, "size of z", low=1, high=65536)
+    width: int = knob(512, "units of a hidden layer; of convolutions, channels at the finest scale", low=1, high=65536)
+    depth: int = knob(2, "hidden layers; of convolutions, residual blocks at every scale", low=1, high=1000)
     skip: bool = knob(False, "a linear path beside the network, in the encoder and in the decoder")
     prior: Literal["normal", "gaussian", "mixture"] = knob(
         "mixture", "p(z): standard normal; one learned Gaussian; or that, and a mixture fitted at the end"
     )
     components: int = knob(10, "Gaussians, each of full covariance, in the mixture prior", low=1, high=1000)
     floor: float = knob(0.02, "least variance of the mixture along any direction", low=1e-9)
-    logistics: int = knob(1, "logistic densities in the likelihood of a byte", low=1)
+    logistics: int = knob(1, "logistic densities in the likelihood of a byte", low=1, high=1000)
     beta: float = knob(1.0, "weight of the KL term in the loss; the bound itself has 1", low=0.0)
     free_bits: float = knob(0.0, "nats of KL that each latent may use for free", low=0.0)
     warmup: int = knob(0, "rounds over which the weight of the KL term rises from zero", low=0)

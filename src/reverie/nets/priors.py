@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 from sklearn import mixture
 from sklearn.exceptions import ConvergenceWarning
+from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 
 from reverie.core.distributions import Distribution, Gaussian
@@ -119,7 +120,8 @@ class FittedMixture(Prior):
         Where there are too few draws for that many components, fewer are used (2 Z draws for each, at least).
         """
         components = max(1, min(len(self.loc), len(z) // (2 * z.shape[1])))
-        with warnings.catch_warnings():
+        # One thread: more are slower on matrices of this size, and add up in an order of their own.
+        with threadpool_limits(1), warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # an unfinished fit is a prior like any other
             em = mixture.GaussianMixture(
                 components, reg_covar=floor, max_iter=40, random_state=seed, init_params="kmeans"

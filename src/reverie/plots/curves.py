@@ -23,7 +23,7 @@ class Ink(NamedTuple):
 
 LIGHT = Ink("#3b3733", "#cfc8bc", "#1d1b19", "#a4452c")
 DARK = Ink("#cdc6ba", "#4a453f", "#ece6da", "#e08a68")
-SERIF = ["DejaVu Serif"]  # comes with matplotlib, so that the same run gives the same page everywhere
+SERIF = ["STIXGeneral"]  # comes with matplotlib, so that the same run gives the same page everywhere
 
 
 def learning(
@@ -56,12 +56,12 @@ def learning(
         axes.set_xlabel("round")
         axes.set_ylabel("nats per example" if likelihood else "loss")
         if len(losses) > 1:
-            axes.set_title(learner, loc="left", fontsize=9, family=SERIF, color=ink.text)
+            axes.set_title(learner, loc="left", fontsize=10.5, family=SERIF, color=ink.text)
         if dims:
             second = axes.secondary_yaxis("right", functions=_bits_per_dim(dims))
             second.set_ylabel("bits/dim")
             _quiet(second, ink)
-        axes.legend(frameon=False, prop={"family": SERIF, "size": 8.5}, labelcolor=ink.text, loc="upper right")
+        axes.legend(frameon=False, prop={"family": SERIF, "size": 10}, labelcolor=ink.text, loc="upper right")
     return figure
 
 
@@ -106,7 +106,7 @@ def scatter(sets: Mapping[str, NDArray[np.floating]], ink: Ink, lines: Sequence[
     middle, reach = first.mean(0), 1.25 * np.abs(first - first.mean(0)).max(0) + 1e-9
     for i, (axes, (name, points)) in enumerate(zip(panels, sets.items(), strict=True)):
         axes.scatter(points[:, 0], points[:, 1], s=3, lw=0, alpha=0.6, color=ink.first if i == 0 else ink.second)
-        axes.set_title(name, fontsize=9.5, family=SERIF, color=ink.text)
+        axes.set_title(name, fontsize=11, family=SERIF, color=ink.text)
         axes.set_xlim(middle[0] - reach[0], middle[0] + reach[0])
         axes.set_ylim(middle[1] - reach[1], middle[1] + reach[1])
         axes.set_box_aspect(1)
@@ -155,6 +155,6 @@ def _quiet(axes: Any, ink: Ink) -> None:
         spine.set_visible(side in ("left", "bottom"))
         spine.set_color(ink.faint)
     axes.set_axisbelow(True)
-    axes.tick_params(colors=ink.text, labelsize=8.5, width=0.6, length=3, labelfontfamily=SERIF[0])
+    axes.tick_params(colors=ink.text, labelsize=10, width=0.6, length=3, labelfontfamily=SERIF[0])
     for label in (axes.xaxis.label, axes.yaxis.label):
-        label.set(color=ink.text, fontsize=9.5, family=SERIF)
+        label.set(color=ink.text, fontsize=11, family=SERIF)

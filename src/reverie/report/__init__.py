@@ -34,7 +34,7 @@ def write_report(run: Run, data: Data, scores: list[Score]) -> Path:
         "footer", f"Made by reverie from the run {run.name}. Nothing on this page was retouched or chosen by hand."
     )
     description = f"What a {run.config['model']} machine learned from {data.name}"
-    page = document(f"Dreams of {data.name}", description, title, el("main", *rest), "\n", end)
+    page = document(f"Dreams of {data.name}", description, data.space.kind, title, el("main", *rest), "\n", end)
     path = run.folder / "report.html"
     write_atomically(path, page.encode("utf-8"))
     return path

@@ -1,5 +1,7 @@
 """The middle rooms of a report: dreams, as they came, as they are, and the ways between them."""
 
+from typing import SupportsFloat
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -18,13 +20,12 @@ def learning(scene: Scene) -> Html | None:
     frames = list(scene.run.dreams())
     if len(frames) < 3 or not (scene.pictures or scene.points):
         return None
-    chosen = sorted({round(i) for i in np.linspace(0, len(frames) - 1, 6 if scene.pictures else 4)})
+    chosen = sorted({round(i) for i in np.linspace(0, len(frames) - 1, 6 if scene.pictures else 3)})
     if scene.points:
-        sets = {f"round {step:,}": np.asarray(x, dtype=float) for step, x in (frames[i] for i in chosen)}
-        made = drawing(lambda ink: scatter(dict(reversed(sets.items())), ink), "dreams as training went on")
-        return section(
-            "learning", "Learning to dream", figure(made, "The same random seeds, dreamt at the end and before.")
-        )
+        sets = {"real": _plane(scene, scene.held)}
+        sets |= {f"round {step:,}": np.asarray(x, dtype=float) for step, x in (frames[i] for i in chosen)}
+        made = drawing(lambda ink: scatter(sets, ink), "dreams as training went on")
+        return section("learning", "Learning to dream", figure(made, "The same random seeds, as training went on."))
     shown = {f"round {frames[i][0]:,}": scene.paint_world(frames[i][1][:ROW]) for i in chosen}
     strip = rows(shown, "dreams", scene.scale)
     return section(
@@ -91,8 +92,8 @@ def fresh(scene: Scene) -> Html | None:
     return section("dreams", "Fresh dreams", *told)
 
 
-def _apart(scene: Scene, distance: float) -> str:
-    return f"{distance:.1f}" if scene.space.kind == "byte" else f"{distance:.2f}"
+def _apart(scene: Scene, distance: SupportsFloat) -> str:
+    return f"{float(distance):.{1 if scene.space.kind == 'byte' else 2}f}"
 
 
 def nearest(scene: Scene, x: Tensor) -> tuple[np.ndarray, np.ndarray, Tensor]:
@@ -130,17 +131,18 @@ def walk(scene: Scene) -> Html | None:
         lines = [_plane(scene, way) for way in between]
         sets = {"walks between real points": _plane(scene, scene.held)}
         made = drawing(lambda ink: scatter(sets, ink, lines), "walks between real points")
+        told = "What the machine makes of the straight way, in its own space, from one real point to another."
     else:
         made = el("div", *(
             rows({"": np.concatenate([scene.paint(a[i : i + 1]), scene.paint(way), scene.paint(b[i : i + 1])])},
                  f"a walk from one held-out picture to another, {i + 1}", scene.scale)
             for i, way in enumerate(between)
         ), class_="walks")  # fmt: skip
-    caption = (
-        "The first and the last of each row are real and were never seen in learning. Between them lies the straight way "
-        "through the machine's own space. Look for halfway pictures that could be somebody, not two laid over each other."
-    )
-    return section("walk", "A walk between two that are real", figure(made, caption))
+        told = (
+            "The first and the last of each row are real and were never seen in learning. Between them lies the straight way "
+            "through the machine's own space. Look for halfway pictures that stand by themselves, not two laid over each other."
+        )
+    return section("walk", "A walk between two that are real", figure(made, told))
 
 
 def directions(scene: Scene) -> Html | None:

@@ -52,8 +52,8 @@ def join(children: Child) -> Html:
     return Html("".join(map(join, children)))
 
 
-def document(title: str, description: str, *body: Child) -> Html:
-    """The whole page, with its style inside."""
+def document(title: str, description: str, kind: str, *body: Child) -> Html:
+    """The whole page, with its style inside; `kind` is the body's class."""
     style = (files("reverie") / "report.css").read_text(encoding="utf-8")
     head = el(
         "head",
@@ -64,7 +64,7 @@ def document(title: str, description: str, *body: Child) -> Html:
         el("title", title),
         el("style", Html(style)),
     )
-    return Html("<!doctype html>\n" + el("html", head, "\n", el("body", *body), lang="en") + "\n")
+    return Html("<!doctype html>\n" + el("html", head, "\n", el("body", *body, class_=kind), lang="en") + "\n")
 
 
 def section(key: str, title: str, *children: Child) -> Html:

@@ -78,12 +78,18 @@ def _line(score: Score) -> list[Any]:
         el("small", score.method),
     ]
     bar: Any = ""
-    if None not in (score.value, score.floor, score.ceiling) and score.floor != score.ceiling:
+    if None not in (score.value, score.floor, score.ceiling) and _apart(score):
         share = (score.value - score.floor) / (score.ceiling - score.floor)  # type: ignore[operator]
         said = f"{100 * share:.0f}% of the way"
         full = f"width:{100 * min(max(share, 0.0), 1.0):.1f}%"
         bar = el("span", el("span", style=full), class_="bar", role="img", aria_label=said, title=said)
     return [name, number(score.value, score.error), score.unit, number(score.floor), number(score.ceiling), bar]
+
+
+def _apart(score: Score) -> bool:
+    """Is the ceiling better than the floor? A few scores can be fooled by noise; then there is no way from one to the other."""
+    way = score.ceiling - score.floor  # type: ignore[operator]
+    return bool(way < 0 if score.better == "lower" else way > 0 if score.better == "higher" else way != 0)
 
 
 def settled(scene: Scene) -> Html:

@@ -56,12 +56,17 @@ def mending(scene: Scene) -> Html | None:
             made, line = _completed(scene, held, name, observed)
             parts.append(made)
             lines.append(line)
-        head = ["hidden", "mean of the draws", "mean training picture", "better by", "90% intervals hold"]
-        parts.append(
-            figure(table(head, lines),
-                   f"Typical errors on the hidden pixels ({scene.unit[1]}), over {len(held)} held-out pictures. The truth "
-                   f"should lie between the least and the greatest of {DRAWS} draws in 90% of the pixels; more where many pixels are certain.",
-                   "figures-table"))  # fmt: skip
+        head = ["hidden", "mean of the draws", "mean training picture", "better by"]
+        caption = f"Typical errors on the hidden pixels ({scene.unit[1]}), over {len(held)} held-out pictures."
+        if scene.space.kind == "bit":  # whose intervals are all or nothing
+            lines = [line[:-1] for line in lines]
+        else:
+            head.append("90% intervals hold")
+            caption += (
+                f" The truth should lie between the least and the greatest of {DRAWS} draws in 90% of the pixels; more "
+                "often where many pixels can have one value only."
+            )
+        parts.append(figure(table(head, lines), caption, "figures-table"))
     if scene.space.kind == "byte":
         parts.append(_denoised(scene))
     return section("mending", "Mending what is missing", *parts)
@@ -183,7 +188,7 @@ def surprise(scene: Scene) -> Html | None:
         return None
     on_lattice = scene.space.lattice is not None
     unit = "bits/dim" if on_lattice else "nats"
-    told = (lambda nats: scene.bits(nats)) if on_lattice else (lambda nats: np.asarray(nats))
+    told = scene.bits if on_lattice else np.asarray
     parts: list[Html] = []
     if scene.pictures:
         order = np.argsort(found.nats, kind="stable")
@@ -207,7 +212,10 @@ def surprise(scene: Scene) -> Html | None:
                "Further right is stranger."))  # fmt: skip
     names = None if scene.groups is None else _names(scene, found.rows)
     separated = {name: _auroc(own, other, names) for name, other in worlds.items()}
-    lines = [[name, number(*value), number(float(worlds[name].mean()))] for name, value in separated.items()]
+    lines = [
+        [name, f"{value:.3f} ± {error:.3f}", number(float(worlds[name].mean()))]
+        for name, (value, error) in separated.items()
+    ]
     caption = (
         "How often a real held-out one is less surprising than one of the other world: 1 always, 0.5 as by chance."
     )

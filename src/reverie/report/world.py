@@ -138,7 +138,8 @@ def _answer(scene: Scene) -> list[Html]:
     bits, spread = (float(b) for b in scene.bits([nats, error]))
     cost = f"{number(bits, spread)} bits for each {scene.entry} instead of {plain(int(math.log2(levels)))}"
     if found.gain <= 0.5:
-        return [*told, say(f"This machine knows nothing better: a new {scene.noun} costs it {cost}.", _small(method))]
+        told.append(say(f"This machine knows nothing better: a new {scene.noun} costs it {cost}.", _small(method)))
+        return [*told, *_least(scene)]
     told.append(
         say(
             f"To this machine a new {scene.noun} costs {cost}, so in the geometric mean it is ",
@@ -167,10 +168,14 @@ def _answer(scene: Scene) -> list[Html]:
                 ".",
             )
         )
-    if scene.data.entropy is not None:
-        least = float(scene.bits(scene.data.entropy))
-        told.append(say(f"This world is known in full: no machine can need less than {number(least)} bits on average."))
-    return told
+    return [*told, *_least(scene)]
+
+
+def _least(scene: Scene) -> list[Html]:
+    if scene.data.entropy is None:
+        return []
+    least = float(scene.bits(scene.data.entropy))
+    return [say(f"This world is known in full: no machine can need less than {number(least)} bits on average.")]
 
 
 def _give_or_take(error: float) -> str:

@@ -1,0 +1,103 @@
+"""What the commands read: pictures and arrays that must fit a run, and masks."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from reverie.core.errors import BadInput
+from reverie.data import DataConfig, open_data
+from reverie.data.pictures import is_picture, read_picture
+from reverie.progress import say
+from reverie.run import Run
+
+
+def read(run: Run, file: str) -> Tensor:
+    """(examples, *shape) world units, from a picture or an array that fits the run's space."""
+    path = Path(file)
+    if path.suffix == ".npy":
+        return _array(run, path)
+    if not path.is_file():
+        raise BadInput(f"no file {file}; give a picture or an .npy array")
+    if not run.space.is_picture:
+        raise BadInput(
+            f"{run.name} was trained on examples of shape {run.space.shape}; give an .npy array of that shape"
+        )
+    raw = read_picture(path, run.space).unsqueeze(0)
+    return raw if run.space.kind == "byte" else (raw > 127).to(raw.dtype)
+
+
+def _array(run: Run, path: Path) -> Tensor:
+    try:
+        array = np.load(path, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise BadInput(f"{path} is not a readable .npy array ({' '.join(str(error).split())[:80]})") from error
+    shape = run.space.shape
+    if array.shape == shape:
+        array = array[None]
+    if array.shape[1:] != shape or not len(array):
+        raise BadInput(f"{path} has shape {array.shape}; {run.name} needs (n, {', '.join(map(str, shape))})")
+    if array.dtype.kind not in "buif":
+        raise BadInput(f"{path} holds {array.dtype}, not numbers")
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        raise BadInput(f"{path} holds values that are not finite; mark them with --observed and put 0 there")
+    if run.space.kind in ("byte", "bit"):
+        top = 255 if run.space.kind == "byte" else 1
+        if array.min() < 0 or array.max() > top or (array != np.round(array)).any():
+            raise BadInput(f"{path} holds values other than the whole numbers 0 to {top}")
+        return torch.from_numpy(array.astype(np.uint8))
+    return torch.from_numpy(array.astype(np.float32))
+
+
+def read_observed(words: str, run: Run) -> Tensor | None:
+    """(1, *shape) bool, True = measured; None for everything."""
+    if words == "all":
+        return None
+    shape = run.space.shape
+    known = torch.zeros(1, *shape, dtype=torch.bool)
+    if words in ("left", "right", "top", "bottom"):
+        axis = -1 if words in ("left", "right") else -2
+        if len(shape) < 2:
+            raise BadInput(f"--observed {words} is for pictures; give a boolean .npy of shape {shape}")
+        half = shape[axis] // 2
+        known.narrow(axis, 0 if words in ("left", "top") else shape[axis] - half, half).fill_(True)
+        return known
+    path = Path(words)
+    if path.suffix == ".npy":
+        try:
+            array = np.load(path, allow_pickle=False)
+        except (OSError, ValueError) as error:
+            raise BadInput(f"--observed {path} is not a readable .npy array") from error
+        if array.dtype != bool or array.shape not in (shape, (1, *shape)):
+            raise BadInput(f"--observed {path} is {array.dtype} {array.shape}; it must be bool {shape}")
+        return torch.from_numpy(array.reshape(1, *shape))
+    if not path.is_file() or not run.space.is_picture:
+        raise BadInput(f"--observed {words}: give all, left, right, top, bottom, a picture or a boolean .npy file")
+    return (read_picture(path, run.space).float().mean(0, keepdim=True) > 127).expand(1, *shape)
+
+
+def examples(run: Run, source: str) -> tuple[list[str], Tensor]:
+    """Names and world values of what is to be measured."""
+    path = Path(source)
+    if path.is_dir() and run.space.is_picture:
+        files = sorted(p for p in path.rglob("*") if is_picture(p))
+        names, rows = [], []
+        for file in files:
+            try:
+                rows.append(read(run, str(file)))
+                names.append(str(file.relative_to(path)))
+            except BadInput as error:
+                say(f"left out {error}")
+        if not rows:
+            raise BadInput(f"no usable pictures in {source}")
+        return names, torch.cat(rows)
+    if path.exists():
+        raw = read(run, source)
+        return [path.name if len(raw) == 1 else f"{path.name}[{i}]" for i in range(len(raw))], raw
+    told = run.config["data"]
+    opened = run.data() if source == told["name"] else open_data(source, DataConfig())
+    if opened.space != run.space:
+        raise BadInput(f"{source} has examples {opened.space}, and {run.name} was trained on {run.space}")
+    names = [f"test[{i}]" for i in range(len(opened.test))]
+    return names, opened.test.raw()

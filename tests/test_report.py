@@ -1,0 +1,195 @@
+"""The page of a run: whole, self-contained, honest about what the machine cannot do."""
+
+import dataclasses
+import math
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+import torch
+
+from reverie.core.recipe import TrainingConfig
+from reverie.data import open_data
+from reverie.evaluation import Score
+from reverie.models import MODELS
+from reverie.recording import record
+from reverie.report import write_report
+from reverie.report.dreams import nearest
+from reverie.report.page import el, number, table
+from reverie.report.records import command
+from reverie.report.scene import Scene
+from reverie.report.senses import jackknife_rmse
+from reverie.report.world import odds
+from reverie.run import Run
+from reverie.training import fabric_for
+
+EVERY = [
+    "chance", "data", "learning", "dreams", "walk", "directions", "perceiving", "mending", "surprise",
+    "curves", "scores", "settings",
+]  # fmt: skip
+VOID = {"meta", "img", "source", "br"}
+
+
+class Page(HTMLParser):
+    """Checks that what was opened is closed, in order, and keeps what tests ask about."""
+
+    def __init__(self, text: str):
+        super().__init__(convert_charrefs=True)
+        self.open: list[str] = []
+        self.sections: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag == "section":
+            self.sections.append(dict(attrs)["id"])
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text += data if self.open and self.open[-1] != "style" else ""
+
+
+def trained(folder, data, model, config=None, steps=12, **training):
+    run = Run.create(folder, model, config or MODELS[model].Config(), TrainingConfig(steps, 32, **training), data, 3)
+    for _ in record(run, data, fabric_for("cpu")):
+        pass
+    return Run.load(run.folder)
+
+
+def vae(**knobs):
+    return MODELS["vae"].Config(latent=4, width=16, **knobs)
+
+
+SCORES = [
+    Score("nats", 300.0, 4.0, "nats", "lower", 354.9, None, "IWAE-500"),
+    Score("recall", 0.4, 0.02, "share", "higher", 0.0, 0.9, "k=5"),
+]
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return open_data("digits")
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory, digits):
+    run = trained(tmp_path_factory.mktemp("runs") / "vae", digits, "vae", vae(), light=0.1)
+    return run, write_report(run, digits, SCORES).read_text("utf-8")
+
+
+def test_a_vae_fills_every_room(written):
+    page = Page(written[1])
+    assert page.sections == EVERY
+    assert "10154 different pictures" in page.text  # 256^64, the exponent raised
+    assert "4.8" in page.text  # not the measured cost, but the one of the scores: 300 nats over 64 entries is 6.76 bits
+    assert "6.763 ± 0.090" in page.text
+
+
+def test_the_page_is_alone_in_the_world(written):
+    run, text = written
+    page = Page(text)
+    for tag, attributes in page.tags:
+        assert tag not in ("script", "link", "iframe", "object")
+        for name in ("src", "href", "srcset"):
+            assert (attributes.get(name) or "data:").startswith("data:image/") or attributes.get(name) is None
+        assert tag != "img" or attributes.get("alt") is not None
+    assert dict(page.tags)["html"] == {"lang": "en"}
+    style = re.search("<style>(.*?)</style>", text, re.DOTALL)[1]
+    assert "url(" not in style and "@import" not in style
+    assert "http" not in re.sub(r"data:image/\w+;base64,[\w+/=]+", "", text)
+    assert sorted(p.name for p in run.folder.iterdir() if p.name.startswith(".")) == []  # nothing half written
+
+
+def test_the_same_run_gives_the_same_page_and_leaves_chance_alone(written, digits):
+    run, text = written
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    assert write_report(Run.load(run.folder), digits, SCORES).read_text("utf-8") == text
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_what_a_machine_lacks_is_no_room(tmp_path, digits):
+    page = Page(write_report(trained(tmp_path / "n", digits, "noise"), digits, []).read_text("utf-8"))
+    assert page.sections == ["chance", "data", "dreams", "mending", "surprise", "settings"]
+    assert "knows nothing better" in page.text
+
+
+def test_points_are_scattered(tmp_path):
+    rings = open_data("rings", count=200)
+    run = trained(tmp_path / "p", rings, "vae", vae())
+    page = Page(write_report(run, rings, []).read_text("utf-8"))
+    assert page.sections == ["chance", "data", "learning", "dreams", "walk", "surprise", "curves", "settings"]
+
+
+def test_bits_work_too(tmp_path):
+    kirby = open_data("kirby", count=200)
+    page = Page(write_report(trained(tmp_path / "k", kirby, "vae", vae()), kirby, []).read_text("utf-8"))
+    assert page.sections == [name for name in EVERY if name != "scores"]
+    assert "no machine can need less than" in page.text
+
+
+def test_text_from_outside_stays_text(tmp_path, digits):
+    evil = dataclasses.replace(
+        digits, name="<script>alert(1)</script>", skipped=(("<img src=x onerror=boo>", 'no & "picture"'),)
+    )
+    run = trained(tmp_path / "e", evil, "independent")
+    text = write_report(run, evil, []).read_text("utf-8")
+    page = Page(text)
+    assert "<script" not in text and "<img src=x" not in text
+    assert "<script>alert(1)</script>" in page.text and "<img src=x onerror=boo>" in page.text
+
+
+def test_elements_escape_what_is_not_html():
+    assert el("p", "a < b", el("b", '"&"'), title='"<') == '<p title="&quot;&lt;">a &lt; b<b>"&amp;"</b></p>'
+    assert "<td>&lt;</td>" in table(["x", "y"], [["1", "<"]])
+
+
+def test_numbers_show_what_their_errors_allow():
+    assert number(0.123456, 0.01) == "0.123 ± 0.010"
+    assert number(-2.5) == "−2.5"
+    assert number(float("nan"), 1.0) == "–"
+    assert number(12345.6, 100.0) == "12,346 ± 100"
+
+
+def test_chance_and_machine_are_compared_as_they_should_be():
+    found = odds(1920, 256, nats=1920 * 6 * math.log(2), error=10.0)
+    assert found.pictures == pytest.approx(1920 * 8 * math.log10(2))
+    assert found.gain == pytest.approx(1920 * 2 * math.log10(2))  # two bits a pixel
+    assert odds(9, 2, nats=9 * math.log(2), error=0.0).gain == pytest.approx(0)
+
+
+def test_the_nearest_training_picture_is_found_also_in_the_mirror(written, digits):
+    run, _ = written
+    scene = Scene(run, dataclasses.replace(digits, mirror=True), [])
+    distance, which, looks = nearest(scene, scene.train[[5, 9]].flip(-1))
+    assert which.tolist() == [5, 9]
+    assert np.allclose(distance, 0, atol=0.1)
+    assert torch.equal(looks, scene.train[[5, 9]].flip(-1))
+    distance, _, looks = nearest(scene, scene.held[:4])
+    assert np.allclose(distance, (looks - scene.held[:4]).flatten(1).square().mean(1).sqrt() * 127.5, atol=0.1)
+
+
+def test_errors_of_mending_count_hidden_entries_alone():
+    truth, where = torch.zeros(4, 1, 2, 2), torch.tensor([[[True, False], [True, False]]])
+    guess = torch.tensor([[[1.0, 50.0], [1.0, 50.0]]]).expand(4, 1, 2, 2)
+    (own, usual), (error, _) = jackknife_rmse(guess, truth, torch.full((1, 2, 2), 3.0), where, None)
+    assert (own, usual, error) == (1.0, 3.0, 0.0)
+
+
+def test_the_command_repeats_the_run(written, digits, tmp_path):
+    told = command(Scene(written[0], digits, []))
+    assert told.startswith("reverie train digits --model vae --steps 12 --seed 3 ")
+    assert "--model.latent 4" in told and "--training.light 0.1" in told
+    run = written[0]
+    run.config["command"] = "reverie train digits --minutes 5 --out 'my run' --resume"
+    assert command(Scene(run, digits, [])) == "reverie train digits --steps 12 --out 'my run'"
+    del run.config["command"]
