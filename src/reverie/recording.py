@@ -47,10 +47,9 @@ def record(run: Run, data: Data, fabric: Fabric) -> Iterator[Report]:
     for report in training(state, data, run.seed, fabric):
         held.append(report.losses)
         step, last = report.step, report.step == config.steps
-        if step in frames or step % every == 0:
-            # The last round has settled already, and fitted what comes after the learning.
-            if not last:
-                state.settle()
+        # The last round has settled already, and fitted what comes after the learning.
+        if not last and (step in frames or step % every == 0):
+            state.settle()
         if writing and step in frames:
             keep_dreams(run, state.average, data, step)
         if step % every and not last:

@@ -48,8 +48,8 @@ def test_a_film_has_its_frames_loops_and_lingers(lossless):
             shown = np.asarray(film.convert("RGBA"))
             assert abs(int(shown[2, 2, 0]) - 40 * i) <= (0 if lossless else 4)
             assert shown[8, 8, 3] == 0
-            times.append(film.info["timestamp"])
-        assert np.diff(times).tolist() == [100, 100, 100, 100, 900] or times == [100, 200, 300, 400, 500, 1400]
+            times.append(film.info["duration"])
+        assert times == [100, 100, 100, 100, 100, 900]
 
 
 def test_a_film_of_noise_is_coded_until_it_fits():

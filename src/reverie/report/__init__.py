@@ -23,7 +23,8 @@ def write_report(run: Run, data: Data, scores: list[Score]) -> Path:
     Everything is inside the page, pictures too. The same run gives the same page, and global random
     state stays as it was.
     """
-    scene = Scene(run, data, scores)
+    with torch.random.fork_rng():  # a model draws its weights before it reads them
+        scene = Scene(run, data, scores)
     rooms: list[Room] = [
         world.title, world.chance, world.data, dreams.learning, dreams.fresh, dreams.walk, dreams.directions,
         senses.perceiving, senses.mending, senses.surprise, records.learned, records.scores, records.settled,

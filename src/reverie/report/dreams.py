@@ -25,7 +25,11 @@ def learning(scene: Scene) -> Html | None:
         sets = {"real": _plane(scene, scene.held)}
         sets |= {f"round {step:,}": np.asarray(x, dtype=float) for step, x in (frames[i] for i in chosen)}
         made = drawing(lambda ink: scatter(sets, ink), "dreams as training went on")
-        return section("learning", "Learning to dream", figure(made, "The same random seeds, as training went on."))
+        return section(
+            "learning",
+            "Learning to dream",
+            figure(made, "Dreams without their grain, from the same random seeds, as training went on."),
+        )
     shown = {f"round {frames[i][0]:,}": scene.paint_world(frames[i][1][:ROW]) for i in chosen}
     strip = rows(shown, "dreams", scene.scale)
     return section(

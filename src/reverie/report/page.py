@@ -160,11 +160,13 @@ def plain(value: object) -> str:
 
 
 def power(exponent: float) -> Html:
-    """10 to the exponent, as a person writes it: ten followed by a raised whole number.
+    """10 to the exponent, as a person writes it: ten followed by a raised whole number, or the number itself.
 
-    >>> power(-1234.4)
-    '10<sup>−1,234</sup>'
+    >>> power(-1234.4), power(math.log10(512))
+    ('10<sup>−1,234</sup>', '512')
     """
+    if 0 <= exponent < 6:
+        return Html(f"{float(f'{10**exponent:.3g}'):,g}")
     return Html("10") + el("sup", f"{round(exponent):,}".replace("-", "−"))
 
 

@@ -135,7 +135,8 @@ def command(scene: Scene) -> str:
         words += ["--steps", str(run.training.steps)]
     words += ["--seed", str(run.seed)]
     config, training = MODELS[run.config["model"]].recipe(scene.space, len(scene.data.train))
-    own = {"data": spec, "model": run.config["model_config"], "training": run.config["training"]}
+    training_told = run.config["training"] if scene.model.learners() else {}
+    own = {"data": spec, "model": run.config["model_config"], "training": training_told}
     usual = {"data": {}, "model": to_json(config), "training": to_json(training) | {"steps": run.training.steps}}
     for room, values in own.items():
         for name, value in values.items():

@@ -158,4 +158,4 @@ class Scene:
 
     def bits(self, nats: ArrayLike) -> NDArray[np.float64]:
         """Bits for each entry."""
-        return np.asarray(nats) / (self.space.dims * math.log(2))
+        return np.asarray(np.asarray(nats) / (self.space.dims * math.log(2)))

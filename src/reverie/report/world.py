@@ -37,6 +37,11 @@ class Odds(NamedTuple):
     gain: float  # how many times likelier a held-out one is under the machine than by chance
     gain_error: float
 
+    @property
+    def better(self) -> bool:
+        """Does the machine know more than chance?"""
+        return self.gain > max(2 * self.gain_error, 1e-3)
+
 
 def odds(dims: int, levels: int, nats: float, error: float) -> Odds:
     """Of a world of `dims` entries with `levels` values each, under a machine to which an example costs `nats`.
@@ -56,7 +61,7 @@ def title(scene: Scene) -> Html:
     size = sum(p.numel() for p in scene.model.parameters())
     learned = f"in {run.training.steps:,} rounds of {run.training.batch}" if size else "in one step, by a formula"
     lead = (
-        f"What a {run.config['model']} made of {len(data.train):,} {scene.noun}s, which it learned {learned}: what it dreams, "
+        f"What a machine of the kind {run.config['model']} made of {len(data.train):,} {scene.noun}s, which it learned {learned}: what it dreams, "
         f"what it sees in {scene.noun}s it never saw, and how far it can be trusted."
     )
     hero = None
@@ -85,7 +90,7 @@ def _figures(scene: Scene, size: int) -> list[Html]:
             )
             made.append(one(number(bits, spread), chance))
             found = odds(scene.space.dims, len(lattice), nats, error)
-            if found.gain > 0.5:
+            if found.better:
                 made.append(one(power(found.gain), f"times likelier than by chance: a {scene.noun} it never saw"))
         else:
             made.append(one(number(nats, error), f"nats: how surprising it finds a new {scene.noun}"))
@@ -137,7 +142,7 @@ def _answer(scene: Scene) -> list[Html]:
     ]
     bits, spread = (float(b) for b in scene.bits([nats, error]))
     cost = f"{number(bits, spread)} bits for each {scene.entry} instead of {plain(int(math.log2(levels)))}"
-    if found.gain <= 0.5:
+    if not found.better:
         told.append(say(f"This machine knows nothing better: a new {scene.noun} costs it {cost}.", _small(method)))
         return [*told, *_least(scene)]
     told.append(
@@ -183,7 +188,7 @@ def _give_or_take(error: float) -> str:
 
 
 def _small(text: str) -> Html:
-    return el("small", f" Measured by {text}.")
+    return el("small", f" (Estimator: {text}.)")
 
 
 def _plane(scene: Scene, x: torch.Tensor) -> np.ndarray:
