@@ -62,7 +62,8 @@ def test_dreams_are_the_same_for_a_seed(run, tmp_path, capsys):
     assert a.dtype == np.uint8
     assert (a == b).all()
     call(capsys, "dream", run, "-n", 4, "--out", tmp_path / "d.png")
-    assert Image.open(tmp_path / "d.png").size[0] > 16
+    with Image.open(tmp_path / "d.png") as picture:
+        assert picture.size[0] > 16
 
 
 def test_repair_keeps_what_was_seen(run, tmp_path, capsys):

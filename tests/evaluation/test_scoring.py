@@ -13,7 +13,7 @@ from reverie.evaluation import Score, evaluate, from_json, to_json
 from reverie.models.linear import Linear
 from reverie.models.noise import Independent, Noise
 
-NO_CHANGE = SimpleNamespace(log_abs_det=lambda x: torch.zeros(len(x)))
+NO_CHANGE = SimpleNamespace(log_abs_det=lambda x: torch.zeros(len(x)), to_model=lambda x: x.float())
 
 
 def split(x, groups=None):

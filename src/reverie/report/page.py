@@ -162,7 +162,7 @@ def plain(value: object) -> str:
 def power(exponent: float) -> Html:
     """10 to the exponent, as a person writes it: ten followed by a raised whole number, or the number itself.
 
-    >>> power(-1234.4), power(math.log10(512))
+    >>> power(-1234.4), power(2.7092699609758306)
     ('10<sup>−1,234</sup>', '512')
     """
     if 0 <= exponent < 6:
