@@ -1,4 +1,4 @@
-"""The pictures of the README: dreams of drawn faces and of clothes. About ten minutes on two cores."""
+"""The pictures of the README: dreams of drawn faces and of clothes. About five minutes on two cores."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from reverie.plots.pictures import grid, png
 
 HERE = Path(__file__).parent.parent
 panels = []
-for name, options, minutes in (("avatars", {"count": 4000, "size": (48, 48)}, 5), ("fashion", {}, 3)):
+for name, options, minutes in (("avatars", {"count": 4000, "size": (48, 48)}, 2), ("fashion", {}, 2)):
     data = reverie.open_data(name, **options)
     folder = HERE / "runs" / f"readme-{name}"
     run = reverie.load(folder) if folder.exists() else reverie.fit(data, "vae", out=folder, minutes=minutes)
