@@ -18,6 +18,7 @@ from reverie import run as run_module
 from reverie.core.errors import BadInput
 from reverie.core.recipe import TrainingConfig
 from reverie.data import open_data
+from reverie.models.linear import LinearConfig
 from reverie.models.vae import VAEConfig
 from reverie.recording import record
 from reverie.run import Run, write_atomically
@@ -98,6 +99,16 @@ def test_killed_and_resumed_from_the_command_line_is_byte_identical(tmp_path):
     assert 40 < rows < 200, "the run must have been killed on its way"
     subprocess.run([*line, str(tmp_path / "killed"), "--resume"], check=True, capture_output=True, timeout=200)
     assert bytes_of(tmp_path / "killed") == bytes_of(tmp_path / "whole")
+
+
+def test_a_solved_run_can_be_resumed_too(tmp_path):
+    """Its size was chosen while it was solved, and its settings say so afterwards."""
+    digits = open_data("digits")
+    run = Run.create(tmp_path / "r", "linear", LinearConfig(), TrainingConfig(), digits, 0)
+    for _ in range(2):
+        for _report in record(Run.load(run.folder), digits, fabric_for("cpu")):
+            pass
+        assert Run.load(run.folder).model.config.latent > 0
 
 
 def test_an_existing_folder_is_never_written_over(whole):

@@ -40,9 +40,10 @@ class State:
     def __init__(self, model: Model, config: TrainingConfig):
         self.model = model
         self.config = config
-        self.average = copy.deepcopy(model).requires_grad_(False).eval()
-        self.step = 0
         self.parameters = {name: list(group) for name, group in model.learners().items()}
+        # A model that is solved has nothing to average, and may change its size when it is.
+        self.average = copy.deepcopy(model).requires_grad_(False).eval() if self.parameters else model.eval()
+        self.step = 0
         self.optimisers = {
             name: torch.optim.AdamW(
                 group, config.rate, (config.beta1, config.beta2), weight_decay=config.decay, fused=True
