@@ -53,8 +53,9 @@ class State:
 
     def tensors(self) -> dict[str, Tensor]:
         """Every number of the state by name."""
-        out = {f"model.{k}": v for k, v in self.model.state_dict().items()}
-        out |= {f"average.{k}": v for k, v in self.average.state_dict().items()}
+        out = {f"average.{k}": v for k, v in self.average.state_dict().items()}
+        if self.parameters:
+            out |= {f"model.{k}": v for k, v in self.model.state_dict().items()}
         for name, optimiser in self.optimisers.items():
             for i, parameter in enumerate(self.parameters[name]):
                 for key, value in optimiser.state.get(parameter, {}).items():
@@ -63,7 +64,7 @@ class State:
 
     def restore(self, tensors: dict[str, Tensor], step: int) -> None:
         """Puts back what `tensors()` gave; raises KeyError or RuntimeError where names or shapes differ."""
-        for part, module in (("model.", self.model), ("average.", self.average)):
+        for part, module in (("model.", self.model), ("average.", self.average))[0 if self.parameters else 1 :]:
             module.load_state_dict({k.removeprefix(part): v for k, v in tensors.items() if k.startswith(part)})
         for name, optimiser in self.optimisers.items():
             for i, parameter in enumerate(self.parameters[name]):
