@@ -106,7 +106,10 @@ def test_surprise_is_one_honest_number_per_example(case):
     assert found.unit == "nats"
     nothing = model.surprise(x, torch.zeros_like(x, dtype=torch.bool), draws=5)
     # What was not looked at cannot surprise: p(nothing) = 1.
-    assert (nothing.value.abs() < 5 * nothing.error + 1e-3).all() or nothing.method.startswith("IWAE")
+    if nothing.method == "exact":
+        assert (nothing.value.abs() < 1e-3).all()
+    else:  # the weights have mean 1, so by Markov's inequality a mean of them over e^12 has probability under 1e-5
+        assert (nothing.value > -12).all()
 
 
 def test_exact_samples_are_as_surprising_as_the_models_own_entropy(case):
@@ -157,13 +160,11 @@ def test_repair_leaves_observed_entries_bit_equal(case, noise):
         pytest.skip("cannot repair")
     x = data.test.x(3)
     observed = torch.rand_like(x) < 0.5
-    hidden = torch.where(observed, x, torch.full_like(x, float("nan")))
     draws = model.repair(torch.where(observed, x, torch.zeros_like(x)), observed, 4, noise)
     assert draws.shape == (4, *x.shape)
     assert draws.isfinite().all()
     if noise == 0:
         assert torch.equal(draws[:, observed], x[observed].expand(4, -1))
-    assert hidden.isnan().any()
     assert draws[:, ~observed].std() > 0
 
 

@@ -66,7 +66,7 @@ class VAE(LatentModel):
     def recipe(cls, space: Space, count: int) -> tuple[VAEConfig, TrainingConfig]:
         """Bytes of pictures: residual perceptrons with a linear path, a wide latent, and a prior that is fitted last.
 
-        docs/recipe.md tells what was tried on the 400 portraits, and what each choice cost or gained. Below
+        docs/recipe.md tells what was tried on the 400 portraits. Below
         5,000 pictures the loader moves, bends and lights them; above, the data speak for themselves.
         """
         if not space.is_picture or space.kind != "byte":
