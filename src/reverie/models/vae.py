@@ -108,6 +108,8 @@ class VAE(LatentModel):
     def phases(self, batch: Batch, step: int) -> Iterator[Phase]:
         x, config = batch.x, self.config
         q = self.encode(x)
+        if self.training:
+            self.prior.follow(q)
         z = q.sample()
         likelihood = self.decode(z).log_prob(x, batch.observed).mean()
         kl = self.prior.kl(q, z)  # (B,) or (B, Z)

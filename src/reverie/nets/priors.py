@@ -24,6 +24,9 @@ class Prior(nn.Module, Distribution):
         `z` (B, Z) is a draw from q, used where there is no closed form (the estimate is then unbiased).
         """
 
+    def follow(self, q: Gaussian) -> None:
+        """Called with q of every training batch, before `kl`: a prior without gradients may move towards it."""
+
 
 class StandardNormal(Prior):
     """N(0, I).
@@ -53,27 +56,57 @@ class StandardNormal(Prior):
 
 
 class LearnedGaussian(Prior):
-    """N(m, P^-1) with full covariance, learned with the rest of the model.
+    """N(m, C) with full covariance, that follows the aggregate of q(z|x) while the model learns.
 
     A standard normal prior leaves holes: the aggregate of q(z|x) over the data fills only a part of it, and
-    dreams from the rest are no pictures of anything. This prior moves to where the data are. It is
-    stored as its mean and a lower-triangular A with A'A = P, which takes z - m to white noise.
+    dreams from the rest are no pictures of anything. Of all Gaussians, the one that costs the bound
+    least has the aggregate's own mean and covariance. They are kept as running moments, which arrive there far
+    sooner than gradients on a (Z, Z) matrix do.
     """
+
+    loc: Tensor
+    covariance: Tensor
+    whitening: Tensor
+    rounds: Tensor
+
+    memory = 200  # rounds of training that the moments reach back
+    refresh = 10  # rounds between two factorisations
 
     def __init__(self, latent: int):
         super().__init__()
-        self.loc = nn.Parameter(torch.zeros(latent))
-        self.below = nn.Parameter(torch.zeros(latent, latent))
-        self.log_diagonal = nn.Parameter(torch.zeros(latent))
-
-    @property
-    def whitening(self) -> Tensor:
-        """(Z, Z), A."""
-        return torch.tril(self.below, -1) + torch.diag(self.log_diagonal.exp())
+        self.register_buffer("loc", torch.zeros(latent))
+        self.register_buffer("covariance", torch.eye(latent))
+        self.register_buffer("whitening", torch.eye(latent))  # lower triangular A with A'A = C^-1
+        self.register_buffer("rounds", torch.zeros((), dtype=torch.long))
 
     @property
     def mean(self) -> Tensor:
         return self.loc
+
+    @torch.no_grad()
+    def follow(self, q: Gaussian) -> None:
+        share = 1 / self.memory
+        off = q.mean - self.loc
+        second = off.T @ off / len(off) + torch.diag(torch.exp(2 * q.log_scale).mean(0))
+        self.loc.add_(off.mean(0), alpha=share)
+        self.covariance.lerp_(second, share)
+        self.rounds += 1
+        if int(self.rounds) % self.refresh == 0:
+            self._factorise()
+
+    @torch.no_grad()
+    def fit(self, z: Tensor) -> None:
+        """Takes over the mean and the covariance of draws z (N, Z)."""
+        self.loc.copy_(z.mean(0))
+        self.covariance.copy_(torch.cov(z.double().T))
+        self._factorise()
+
+    def _factorise(self) -> None:
+        # A covariance C = LL' has A = L^-1.
+        c = self.covariance.double()
+        root = torch.linalg.cholesky(c + 1e-5 * c.diagonal().mean() * torch.eye(len(c), dtype=c.dtype, device=c.device))
+        eye = torch.eye(len(c), dtype=c.dtype, device=c.device)
+        self.whitening.copy_(torch.linalg.solve_triangular(root, eye, upper=False))
 
     def sample(self, n: int | None = None) -> Tensor:
         white = torch.randn(n or 1, len(self.loc), device=self.loc.device)
@@ -82,13 +115,14 @@ class LearnedGaussian(Prior):
 
     def log_prob(self, x: Tensor, observed: Tensor | None = None) -> Tensor:
         white = (x - self.loc) @ self.whitening.T
-        return self.log_diagonal.sum() - 0.5 * (white.square().sum(-1) + x.shape[-1] * math.log(2 * math.pi))
+        log_det = self.whitening.diagonal().log().sum()
+        return log_det - 0.5 * (white.square().sum(-1) + x.shape[-1] * math.log(2 * math.pi))
 
     def kl(self, q: Gaussian, z: Tensor) -> Tensor:
-        whitening = self.whitening
-        distance = ((q.mean - self.loc) @ whitening.T).square().sum(1)
-        spread = torch.exp(2 * q.log_scale) @ whitening.square().sum(0)
-        return 0.5 * (distance + spread - len(self.loc)) - q.log_scale.sum(1) - self.log_diagonal.sum()
+        distance = ((q.mean - self.loc) @ self.whitening.T).square().sum(1)
+        spread = torch.exp(2 * q.log_scale) @ self.whitening.square().sum(0)
+        log_det = self.whitening.diagonal().log().sum()
+        return 0.5 * (distance + spread - len(self.loc)) - q.log_scale.sum(1) - log_det
 
 
 class FittedMixture(Prior):
@@ -152,6 +186,9 @@ class FittedMixture(Prior):
         log_det = self.whitening.diagonal(dim1=-2, dim2=-1).log().sum(-1)
         parts = self.log_weight + log_det - 0.5 * white.square().sum(-1)
         return torch.logsumexp(parts, -1) - 0.5 * x.shape[-1] * math.log(2 * math.pi)
+
+    def follow(self, q: Gaussian) -> None:
+        self.start.follow(q)
 
     def kl(self, q: Gaussian, z: Tensor) -> Tensor:
         return q.log_prob(z) - self.log_prob(z) if self.fitted else self.start.kl(q, z)
