@@ -9,12 +9,15 @@ from torch import Tensor
 from reverie.core.distributions import Distribution, Factorised
 from reverie.core.model import Estimate, Model
 from reverie.maths import bounds
+from reverie.maths.matheron import Linearised
 
 
 class LatentModel(Model):
     """Gives sample, surprise and repair to a model that has `prior`, `encode` and `decode`."""
 
     prior: Distribution
+    sweeps: int  # of pseudo-Gibbs in a repair
+    doubt: float  # how many times less a repair trusts what was seen than p(x|z) does
 
     @abstractmethod
     def encode(self, x: Tensor) -> Distribution:
@@ -35,24 +38,30 @@ class LatentModel(Model):
 
     @torch.no_grad()
     def repair(
-        self,
-        x: Float[Tensor, "B *shape"],
-        observed: Bool[Tensor, "B *shape"] | None,
-        n: int,
-        noise: float = 0.0,
-        sweeps: int | None = None,
+        self, x: Float[Tensor, "B *shape"], observed: Bool[Tensor, "B *shape"] | None, n: int, noise: float = 0.0
     ) -> Float[Tensor, "n B *shape"]:
-        """Pseudo-Gibbs (Rezende, Mohamed & Wierstra 2014, arXiv 1401.4082): z ~ q(z|x), then x ~ p(x|z, what was
-        seen), `sweeps` times over, in n independent chains. (n, B, *shape), model units. Chains start from a dream
-        where something is missing (50 sweeps unless told), from what was seen where it is only noisy (10 sweeps).
+        """(n, B, *shape), model units: n draws each from p(x | what was seen).
 
-        It draws from p(x | what was seen) as far as q(z|x) is the true posterior. With `noise` > 0
+        Where something is missing, n dreams are moved to agree with what was seen (`maths/matheron.py`), and what they
+        show fills the gaps; where it is only noisy, the start is what was seen. From there `sweeps` rounds of pseudo-Gibbs
+        (Rezende, Mohamed & Wierstra 2014, arXiv 1401.4082): z ~ q(z|x), then x ~ p(x|z, what was seen), which
+        draws from the right distribution as far as q(z|x) is the true posterior. With `noise` > 0
         the observed entries are read as clean ones plus Gaussian noise of that standard deviation.
         """
         seen = x if observed is None else torch.where(observed, x, x.new_zeros(()))
         y = seen.expand(n, *x.shape).flatten(0, 1)
         known = None if observed is None else observed.expand(n, *x.shape).flatten(0, 1)
-        state = y if known is None else self.decode(self.prior.sample(len(y))).fill(y, known, noise)
-        for _ in range(sweeps or (10 if known is None else 50)):
+        state = y if observed is None else self.decode(self._agreeing(seen, observed, n, noise)).fill(y, known, noise)
+        for _ in range(max(self.sweeps, 10) if observed is None else self.sweeps):
             state = self.decode(self.encode(state).sample()).fill(y, known, noise)
         return state.view(n, *x.shape)
+
+    def _agreeing(self, y: Tensor, observed: Tensor, n: int, noise: float) -> Tensor:
+        """(n * B, Z) dreams that agree with what was seen, as far as x is linear in z."""
+        z = self.prior.sample(max(1024, 4 * self.prior.mean.numel()))
+        parts = [self.decode(part).sample().flatten(1) for part in z.split(1024)]
+        linear = Linearised.of(z, torch.cat(parts))
+        z = self.prior.sample(n * len(y))
+        x = torch.cat([self.decode(part).sample().flatten(1) for part in z.split(1024)])
+        z, x = z.view(n, len(y), -1), x.view(n, len(y), -1)
+        return linear.moved(z, x, y.flatten(1), observed.flatten(1), noise, self.doubt).flatten(0, 1)

@@ -16,7 +16,7 @@ from reverie.core.space import Space
 from reverie.models.latent import LatentModel
 from reverie.nets import conv, mlp
 from reverie.nets.likelihoods import head
-from reverie.nets.priors import FittedMixture, Prior, prior
+from reverie.nets.priors import FittedMixture, LearnedGaussian, Prior, prior
 
 
 @dataclass(frozen=True)
@@ -29,12 +29,14 @@ class VAEConfig:
     prior: Literal["normal", "gaussian", "mixture"] = knob(
         "mixture", "p(z): standard normal; one learned Gaussian; or that, and a mixture fitted at the end"
     )
-    components: int = knob(10, "Gaussians, each of full covariance, in the mixture prior", low=1, high=1000)
-    floor: float = knob(0.02, "least variance of the mixture along any direction", low=1e-9)
+    components: int = knob(1000, "training examples that become Gaussians of the mixture prior, at most", low=1)
+    closeness: float = knob(0.6, "how near dreams from the mixture stay to training examples", low=0.0, high=0.99)
     logistics: int = knob(1, "logistic densities in the likelihood of a byte", low=1, high=1000)
     beta: float = knob(1.0, "weight of the KL term in the loss; the bound itself has 1", low=0.0)
     free_bits: float = knob(0.0, "nats of KL that each latent may use for free", low=0.0)
     warmup: int = knob(0, "rounds over which the weight of the KL term rises from zero", low=0)
+    sweeps: int = knob(50, "rounds of pseudo-Gibbs in a repair of what is missing", low=0)
+    doubt: float = knob(1.0, "how many times less a repair trusts what was seen than p(x|z) does", low=1.0)
 
 
 class VAE(LatentModel):
@@ -52,7 +54,8 @@ class VAE(LatentModel):
 
     def __init__(self, config: VAEConfig, space: Space):
         super().__init__(config, space)
-        self.prior = prior(config.prior, config.latent, config.components)
+        self.prior = prior(config.prior, config.latent, config.components, config.closeness)
+        self.sweeps, self.doubt = config.sweeps, config.doubt
         self.likelihood = head(space, config.logistics)
         builders = {"mlp": mlp.autoencoder, "residual": mlp.residual_autoencoder, "conv": conv.autoencoder}
         self.encoder, self.decoder = builders[config.net](
@@ -71,9 +74,7 @@ class VAE(LatentModel):
         """
         if not space.is_picture or space.kind != "byte":
             return VAEConfig(), TrainingConfig()
-        config = VAEConfig(
-            net="residual", skip=True, depth=1, latent=max(16, min(384, space.dims // 5)), floor=0.05, warmup=300
-        )
+        config = VAEConfig(net="residual", skip=True, depth=1, latent=max(16, min(384, space.dims // 5)), warmup=300)
         if count >= 5000:
             return config, TrainingConfig(clip=200.0)
         return config, TrainingConfig(
@@ -94,16 +95,19 @@ class VAE(LatentModel):
 
     @torch.no_grad()
     def solve(self, data: Any, config: TrainingConfig) -> None:
-        """After the last round: the mixture prior is fitted to what the encoder makes of training pictures."""
-        if not isinstance(self.prior, FittedMixture):
+        """After the last round: the prior is fitted to what the encoder makes of training examples."""
+        if not isinstance(self.prior, (LearnedGaussian, FittedMixture)):
             return
         device = next(self.parameters()).device
         batches = data.batches(min(256, len(data.train)), seed=1, config=config, device=str(device))
-        draws = max(8192, 3 * self.config.components * self.config.latent)
         z: list[Tensor] = []
-        while sum(map(len, z)) < draws:
+        while sum(map(len, z)) < max(8192, 50 * self.config.latent):
             z.append(self.encode(next(batches).x).sample())
-        self.prior.fit(torch.cat(z), self.config.floor)
+        self.prior.fit(torch.cat(z))
+        if isinstance(self.prior, FittedMixture):
+            x = data.train.x(self.config.components).to(device)
+            x = torch.cat([x, x.flip(-1)]) if config.mirror else x
+            self.prior.place(torch.cat([self.encode(part).mean for part in x[: self.config.components].split(256)]))
 
     def phases(self, batch: Batch, step: int) -> Iterator[Phase]:
         x, config = batch.x, self.config

@@ -1,14 +1,10 @@
 """What a model takes for granted before it sees anything: p(z)."""
 
 import math
-import warnings
 from abc import abstractmethod
 from typing import Literal
 
 import torch
-from sklearn import mixture
-from sklearn.exceptions import ConvergenceWarning
-from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 
 from reverie.core.distributions import Distribution, Gaussian
@@ -126,76 +122,68 @@ class LearnedGaussian(Prior):
 
 
 class FittedMixture(Prior):
-    """A learned Gaussian while the model learns; then a mixture of K Gaussians with full covariance, fitted to the
-    aggregate of q(z|x) by expectation maximisation: a second look at the prior (Dai & Wipf 2019,
-    arXiv 1903.05789; Ghosh et al. 2020, arXiv 1903.12436). The bound stays a bound: only p(z) has changed.
+    """A learned Gaussian while the model learns; then a mixture with one Gaussian for each of K training examples.
+
+    With m and C the mean and covariance of the aggregate of q(z|x), and c_k where the encoder puts example k,
+
+        p(z) = 1/K sum_k N(z; m + a (c_k - m), (1 - a^2) C),
+
+    a second look at the prior (Dai & Wipf 2019, arXiv 1903.05789; Norouzi, Fleet & Norouzi 2020, arXiv 2004.04795). At
+    a = 0 it is the Gaussian; nearer 1, dreams resemble examples more and are less likely to resemble anything new. As
+    in Silverman's smoothed bootstrap, a sum with weights a and sqrt(1 - a^2) keeps the covariance. The bound
+    stays a bound: only p(z) has changed.
     """
 
-    log_weight: Tensor
-    loc: Tensor
-    whitening: Tensor
-    fitted: Tensor
+    centres: Tensor
+    count: Tensor
 
-    def __init__(self, latent: int, components: int):
+    def __init__(self, latent: int, components: int, closeness: float):
         super().__init__()
         self.start = LearnedGaussian(latent)
-        self.register_buffer("log_weight", torch.full((components,), -math.log(components)))
-        self.register_buffer("loc", torch.zeros(components, latent))
-        self.register_buffer("whitening", torch.zeros(components, latent, latent))
-        self.register_buffer("fitted", torch.zeros((), dtype=torch.bool))
+        self.closeness = closeness
+        self.register_buffer("centres", torch.zeros(components, latent))  # a A (c_k - m), where A whitens C
+        self.register_buffer("count", torch.zeros((), dtype=torch.long))  # how many of them are in use
 
     @property
     def mean(self) -> Tensor:
-        return self.log_weight.exp() @ self.loc if self.fitted else self.start.mean
-
-    def fit(self, z: Tensor, floor: float, seed: int = 0) -> None:
-        """Fits the mixture to draws z (N, Z) from the aggregate posterior, `floor` added to every variance.
-
-        Where there are too few draws for that many components, fewer are used (2 Z draws for each, at least).
-        """
-        components = max(1, min(len(self.loc), len(z) // (2 * z.shape[1])))
-        # One thread: more are slower on matrices of this size, and add up in an order of their own.
-        with threadpool_limits(1), warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # an unfinished fit is a prior like any other
-            em = mixture.GaussianMixture(
-                components, reg_covar=floor, max_iter=40, random_state=seed, init_params="kmeans"
-            ).fit(z.double().cpu().numpy())
-        self.log_weight.fill_(-math.inf)
-        self.log_weight[:components] = torch.from_numpy(em.weights_).log()
-        self.loc[:components] = torch.from_numpy(em.means_)
-        self.whitening.copy_(torch.eye(z.shape[1]))
-        self.whitening[:components] = torch.from_numpy(em.precisions_cholesky_).mT  # it keeps A', upper triangular
-        self.fitted.fill_(True)
-
-    def sample(self, n: int | None = None) -> Tensor:
-        if not self.fitted:
-            return self.start.sample(n)
-        chosen = torch.multinomial(self.log_weight.exp(), n or 1, replacement=True)
-        white = torch.randn_like(self.loc[chosen])
-        z = torch.empty_like(white)
-        for k in chosen.unique().tolist():  # one solve for a component, not for a draw
-            of_k = chosen == k
-            z[of_k] = torch.linalg.solve_triangular(self.whitening[k], white[of_k].T, upper=False).T
-        z = z + self.loc[chosen]
-        return z[0] if n is None else z
-
-    def log_prob(self, x: Tensor, observed: Tensor | None = None) -> Tensor:
-        if not self.fitted:
-            return self.start.log_prob(x)
-        white = torch.einsum("kij,...kj->...ki", self.whitening, x.unsqueeze(-2) - self.loc)
-        log_det = self.whitening.diagonal(dim1=-2, dim2=-1).log().sum(-1)
-        parts = self.log_weight + log_det - 0.5 * white.square().sum(-1)
-        return torch.logsumexp(parts, -1) - 0.5 * x.shape[-1] * math.log(2 * math.pi)
+        return self.start.mean
 
     def follow(self, q: Gaussian) -> None:
         self.start.follow(q)
 
+    def fit(self, z: Tensor) -> None:
+        """Takes over the mean and the covariance of draws z (N, Z)."""
+        self.start.fit(z)
+
+    def place(self, c: Tensor) -> None:
+        """Puts a Gaussian at each of the (K, Z) encoded examples; about their own mean, so that the prior keeps its own."""
+        self.centres[: len(c)] = self.closeness * (c - c.mean(0)) @ self.start.whitening.T
+        self.count.fill_(len(c))
+
+    def sample(self, n: int | None = None) -> Tensor:
+        if not self.count:
+            return self.start.sample(n)
+        chosen = self.centres[torch.randint(int(self.count), (n or 1,), device=self.centres.device)]
+        white = chosen + math.sqrt(1 - self.closeness**2) * torch.randn_like(chosen)
+        z = self.mean + torch.linalg.solve_triangular(self.start.whitening, white.T, upper=False).T
+        return z[0] if n is None else z
+
+    def log_prob(self, x: Tensor, observed: Tensor | None = None) -> Tensor:
+        if not self.count:
+            return self.start.log_prob(x)
+        variance = 1 - self.closeness**2
+        white = ((x - self.mean) @ self.start.whitening.T).reshape(-1, x.shape[-1])
+        distance = torch.cdist(white, self.centres[: int(self.count)]).square()
+        parts = torch.logsumexp(-0.5 * distance / variance, 1).view(x.shape[:-1]) - self.count.log()
+        log_det = self.start.whitening.diagonal().log().sum()
+        return parts + log_det - 0.5 * x.shape[-1] * math.log(2 * math.pi * variance)
+
     def kl(self, q: Gaussian, z: Tensor) -> Tensor:
-        return q.log_prob(z) - self.log_prob(z) if self.fitted else self.start.kl(q, z)
+        return q.log_prob(z) - self.log_prob(z) if self.count else self.start.kl(q, z)
 
 
-def prior(name: Literal["normal", "gaussian", "mixture"], latent: int, components: int) -> Prior:
+def prior(name: Literal["normal", "gaussian", "mixture"], latent: int, components: int, closeness: float) -> Prior:
     """The prior of that name over `latent` numbers."""
     if name == "normal":
         return StandardNormal(latent)
-    return LearnedGaussian(latent) if name == "gaussian" else FittedMixture(latent, components)
+    return LearnedGaussian(latent) if name == "gaussian" else FittedMixture(latent, components, closeness)
