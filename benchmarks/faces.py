@@ -26,7 +26,7 @@ from reverie.training import fabric_for
 
 WORK = Path(__file__).parent / ".work"
 DREAMS = 1000
-REPAIRS = 20
+REPAIRS = 100
 
 
 def trained(name, data, model, config, training, minutes=None) -> Run:
@@ -68,7 +68,7 @@ def main() -> None:
     asked = parser.parse_args()
     data = open_data("faces")
     recipe, usual = MODELS["vae"].recipe(data.space, len(data.train))
-    naive = VAEConfig(net="conv", latent=64, width=16, depth=1, prior="normal")
+    naive = VAEConfig(net="conv", latent=64, width=28, depth=1, prior="normal")  # 1.7 million parameters
     runs = {
         "vae (5 minutes)": trained("vae", data, "vae", recipe, usual, asked.minutes),
         "naive vae": trained("naive", data, "vae", naive, TrainingConfig(steps=1000, batch=32)),

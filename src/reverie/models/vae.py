@@ -1,5 +1,6 @@
 """The variational autoencoder (Kingma & Welling 2013, arXiv 1312.6114; Rezende, Mohamed & Wierstra 2014)."""
 
+import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -77,8 +78,9 @@ class VAE(LatentModel):
         config = VAEConfig(net="residual", skip=True, depth=1, latent=max(16, min(384, space.dims // 5)), warmup=300)
         if count >= 5000:
             return config, TrainingConfig(clip=200.0)
-        return config, TrainingConfig(
-            batch=64, clip=200.0, average=0.02, mirror=True, zoom=0.08, shift=0.06, turn=0.06, warp=0.03, light=0.12
+        # So few examples make a machine too sure of new ones; hence the doubt, and few sweeps, which would undo it.
+        return dataclasses.replace(config, sweeps=2, doubt=30.0), TrainingConfig(
+            batch=64, clip=200.0, average=0.02, mirror=True, zoom=0.1, shift=0.06, turn=0.06, warp=0.05, light=0.12
         )
 
     def encode(self, x: Float[Tensor, "B *shape"]) -> Gaussian:
