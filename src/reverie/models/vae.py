@@ -31,7 +31,7 @@ class VAEConfig:
         "mixture", "p(z): standard normal; one learned Gaussian; or that, and a mixture fitted at the end"
     )
     components: int = knob(1000, "training examples that become Gaussians of the mixture prior, at most", low=1)
-    closeness: float = knob(0.6, "how near dreams from the mixture stay to training examples", low=0.0, high=0.99)
+    closeness: float = knob(0.65, "how near dreams from the mixture stay to training examples", low=0.0, high=0.99)
     logistics: int = knob(1, "logistic densities in the likelihood of a byte", low=1, high=1000)
     beta: float = knob(1.0, "weight of the KL term in the loss; the bound itself has 1", low=0.0)
     free_bits: float = knob(0.0, "nats of KL that each latent may use for free", low=0.0)
@@ -79,8 +79,17 @@ class VAE(LatentModel):
         if count >= 5000:
             return config, TrainingConfig(clip=200.0)
         # So few examples make a machine too sure of new ones; hence the doubt, and few sweeps, which would undo it.
-        return dataclasses.replace(config, sweeps=2, doubt=30.0), TrainingConfig(
-            batch=64, clip=200.0, average=0.02, mirror=True, zoom=0.1, shift=0.06, turn=0.06, warp=0.05, light=0.12
+        return dataclasses.replace(config, sweeps=1, doubt=30.0), TrainingConfig(
+            batch=64,
+            clip=200.0,
+            average=0.02,
+            decay=0.3,
+            mirror=True,
+            zoom=0.1,
+            shift=0.06,
+            turn=0.06,
+            warp=0.05,
+            light=0.12,
         )
 
     def encode(self, x: Float[Tensor, "B *shape"]) -> Gaussian:
