@@ -134,11 +134,11 @@ torch.set_num_threads(1)
 fabric = fabric_for("cpu", devices=int(sys.argv[1]))
 data = open_data("bars", count=300)
 torch.manual_seed(0)
-state = State(VAE(VAEConfig(latent=3, width=16, depth=1, prior="normal"), data.space),
+state = State(VAE(VAEConfig(latent=3, width=16, depth=1, prior="gaussian"), data.space),
               TrainingConfig(steps=15, batch=32))
 for report in training(state, data, 0, fabric):
     pass
-total = sum(p.double().abs().sum() for p in state.model.parameters()).item()
+total = sum(t.double().abs().sum() for t in state.model.state_dict().values()).item()
 print(f"RANK {fabric.global_rank} of {fabric.world_size}: {total:.12f}", flush=True)
 """
 

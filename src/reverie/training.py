@@ -150,6 +150,17 @@ def _round(state: State, batch: Batch, rate: float, fabric: Fabric) -> dict[str,
         for group in optimiser.param_groups:
             group["lr"] = rate
         optimiser.step()
+        if fabric.world_size > 1:
+            _average_buffers(state.model, fabric)
+
+
+def _average_buffers(model: Model, fabric: Fabric) -> None:
+    """What a model keeps beside its parameters, such as running moments, is the same in all processes."""
+    moving = [b for b in model.buffers() if b.is_floating_point() and b.numel()]
+    if moving:
+        flat: Any = fabric.all_reduce(torch.cat([b.flatten() for b in moving]), reduce_op="mean")
+        for b, part in zip(moving, flat.split([b.numel() for b in moving]), strict=True):
+            b.copy_(part.view_as(b))
 
 
 def _average_gradients(parameters: list[Any], fabric: Fabric) -> None:
