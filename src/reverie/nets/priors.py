@@ -94,14 +94,14 @@ class LearnedGaussian(Prior):
     def fit(self, z: Tensor) -> None:
         """Takes over the mean and the covariance of draws z (N, Z)."""
         self.loc.copy_(z.mean(0))
-        self.covariance.copy_(torch.cov(z.double().T))
+        self.covariance.copy_(torch.cov(z.cpu().double().T))
         self._factorise()
 
     def _factorise(self) -> None:
-        # A covariance C = LL' has A = L^-1.
-        c = self.covariance.double()
-        root = torch.linalg.cholesky(c + 1e-5 * c.diagonal().mean() * torch.eye(len(c), dtype=c.dtype, device=c.device))
-        eye = torch.eye(len(c), dtype=c.dtype, device=c.device)
+        # C = LL' has A = L^-1. In float64, which not every device has, because C may be close to singular.
+        c = self.covariance.cpu().double()
+        eye = torch.eye(len(c), dtype=c.dtype)
+        root = torch.linalg.cholesky(c + 1e-5 * c.diagonal().mean() * eye)
         self.whitening.copy_(torch.linalg.solve_triangular(root, eye, upper=False))
 
     def sample(self, n: int | None = None) -> Tensor:
