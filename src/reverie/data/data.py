@@ -123,6 +123,8 @@ class Data:
             digest.update(f"split {len(split)}".encode())
             for i in range(0, len(split), 4096):
                 digest.update(np.ascontiguousarray(split.raw(slice(i, i + 4096)).numpy()).tobytes())
+            if split.labels is not None:
+                digest.update(split.labels.numpy().tobytes())
         return digest.hexdigest()
 
     def batches(

@@ -1,5 +1,6 @@
 """The floor under every score: pictures with no structure at all."""
 
+from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,9 +20,9 @@ class Factored(Model):
 
     kinds = ("bit", "byte", "real")
 
+    @abstractmethod
     def density(self) -> Factorised:
         """p(x), with a batch of one: (1, *shape)."""
-        raise NotImplementedError
 
     def learners(self) -> dict[str, Any]:
         return {}

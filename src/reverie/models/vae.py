@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -58,7 +59,11 @@ class VAE(LatentModel):
         self.prior = prior(config.prior, config.latent, config.components, config.closeness)
         self.sweeps, self.doubt = config.sweeps, config.doubt
         self.likelihood = head(space, config.logistics)
-        builders = {"mlp": mlp.autoencoder, "residual": mlp.residual_autoencoder, "conv": conv.autoencoder}
+        builders = {
+            "mlp": mlp.autoencoder,
+            "residual": partial(mlp.autoencoder, residual=True),
+            "conv": conv.autoencoder,
+        }
         self.encoder, self.decoder = builders[config.net](
             space.shape, 2 * config.latent, config.latent, self.likelihood.channels, config.width, config.depth
         )

@@ -7,22 +7,12 @@ from torch import Tensor, nn
 
 
 def autoencoder(
-    shape: tuple[int, ...], code: int, latent: int, channels: int, width: int, depth: int
+    shape: tuple[int, ...], code: int, latent: int, channels: int, width: int, depth: int, residual: bool = False
 ) -> tuple[nn.Module, nn.Module]:
     """An encoder (B, *shape) -> (B, code) and a decoder (B, latent) -> (B, channels, *shape)."""
-    dims = math.prod(shape)
-    encoder = nn.Sequential(nn.Flatten(), *mlp(dims, width, depth, code))
-    decoder = nn.Sequential(*mlp(latent, width, depth, channels * dims), nn.Unflatten(1, (channels, *shape)))
-    return encoder, decoder
-
-
-def residual_autoencoder(
-    shape: tuple[int, ...], code: int, latent: int, channels: int, width: int, depth: int
-) -> tuple[nn.Module, nn.Module]:
-    """The same, of residual layers between normalisations: `depth` of them."""
-    dims = math.prod(shape)
-    encoder = nn.Sequential(nn.Flatten(), *residual_mlp(dims, width, depth, code))
-    decoder = nn.Sequential(*residual_mlp(latent, width, depth, channels * dims), nn.Unflatten(1, (channels, *shape)))
+    dims, net = math.prod(shape), residual_mlp if residual else mlp
+    encoder = nn.Sequential(nn.Flatten(), *net(dims, width, depth, code))
+    decoder = nn.Sequential(*net(latent, width, depth, channels * dims), nn.Unflatten(1, (channels, *shape)))
     return encoder, decoder
 
 
