@@ -142,5 +142,5 @@ class VAE(LatentModel):
 
 def _gentler(config: TrainingConfig) -> TrainingConfig:
     """Half as much movement and no play of light: a network may learn from pictures that a dream should not show."""
-    half = {name: getattr(config, name) / 2 for name in ("zoom", "shift", "turn", "warp")}
+    half: dict[str, Any] = {name: getattr(config, name) / 2 for name in ("zoom", "shift", "turn", "warp")}
     return dataclasses.replace(config, light=0.0, **half)
