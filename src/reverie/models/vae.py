@@ -32,7 +32,7 @@ class VAEConfig:
         "mixture", "p(z): standard normal; one learned Gaussian; or that, and a mixture fitted at the end"
     )
     components: int = knob(1000, "training examples that become Gaussians of the mixture prior, at most", low=1)
-    closeness: float = knob(0.65, "how near dreams from the mixture stay to training examples", low=0.0, high=0.99)
+    closeness: float = knob(0.5, "how near dreams from the mixture stay to training examples", low=0.0, high=0.99)
     logistics: int = knob(1, "logistic densities in the likelihood of a byte", low=1, high=1000)
     beta: float = knob(1.0, "weight of the KL term in the loss; the bound itself has 1", low=0.0)
     free_bits: float = knob(0.0, "nats of KL that each latent may use for free", low=0.0)
@@ -115,7 +115,7 @@ class VAE(LatentModel):
         if not isinstance(self.prior, (LearnedGaussian, FittedMixture)):
             return
         device = next(self.parameters()).device
-        batches = data.batches(min(256, len(data.train)), seed=1, config=config, device=str(device))
+        batches = data.batches(min(256, len(data.train)), seed=1, config=_gentler(config), device=str(device))
         z: list[Tensor] = []
         while sum(map(len, z)) < max(8192, 50 * self.config.latent):
             z.append(self.encode(next(batches).x).sample())
@@ -138,3 +138,9 @@ class VAE(LatentModel):
         charged = kl.mean(0).clamp(min=free).sum() if free > 0 else likelihood - bound
         weight = config.beta * (min(1.0, (step + 1) / config.warmup) if config.warmup else 1.0)
         yield Phase("all", weight * charged - likelihood, -bound.detach())
+
+
+def _gentler(config: TrainingConfig) -> TrainingConfig:
+    """Half as much movement and no play of light: a network may learn from pictures that a dream should not show."""
+    half: dict[str, Any] = {name: getattr(config, name) / 2 for name in ("zoom", "shift", "turn", "warp")}
+    return dataclasses.replace(config, light=0.0, **half)

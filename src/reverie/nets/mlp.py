@@ -9,17 +9,22 @@ from torch import Tensor, nn
 def autoencoder(
     shape: tuple[int, ...], code: int, latent: int, channels: int, width: int, depth: int, residual: bool = False
 ) -> tuple[nn.Module, nn.Module]:
-    """An encoder (B, *shape) -> (B, code) and a decoder (B, latent) -> (B, channels, *shape)."""
+    """An encoder (B, *shape) -> (B, code) and a decoder (B, latent) -> (B, channels, *shape).
+
+    The decoder ends without a bias: a likelihood has its own.
+    """
     dims, net = math.prod(shape), residual_mlp if residual else mlp
     encoder = nn.Sequential(nn.Flatten(), *net(dims, width, depth, code))
-    decoder = nn.Sequential(*net(latent, width, depth, channels * dims), nn.Unflatten(1, (channels, *shape)))
+    decoder = nn.Sequential(
+        *net(latent, width, depth, channels * dims, bias=False), nn.Unflatten(1, (channels, *shape))
+    )
     return encoder, decoder
 
 
-def residual_mlp(inputs: int, width: int, depth: int, outputs: int) -> nn.Sequential:
+def residual_mlp(inputs: int, width: int, depth: int, outputs: int, bias: bool = True) -> nn.Sequential:
     """inputs -> width (linear), `depth` residual layers, a normalisation, -> outputs."""
     layers = [ResidualLayer(width) for _ in range(depth)]
-    return nn.Sequential(nn.Linear(inputs, width), *layers, nn.LayerNorm(width), nn.Linear(width, outputs))
+    return nn.Sequential(nn.Linear(inputs, width), *layers, nn.LayerNorm(width), nn.Linear(width, outputs, bias))
 
 
 class ResidualLayer(nn.Module):
@@ -37,7 +42,7 @@ class ResidualLayer(nn.Module):
         return h + self.outer(nn.functional.silu(self.inner(self.norm(h))))
 
 
-def mlp(inputs: int, width: int, depth: int, outputs: int) -> nn.Sequential:
+def mlp(inputs: int, width: int, depth: int, outputs: int, bias: bool = True) -> nn.Sequential:
     """inputs -> width (depth times, ReLU) -> outputs.
 
     >>> import torch
@@ -46,4 +51,4 @@ def mlp(inputs: int, width: int, depth: int, outputs: int) -> nn.Sequential:
     """
     sizes = [inputs, *[width] * depth]
     layers = [layer for a, b in itertools.pairwise(sizes) for layer in (nn.Linear(a, b), nn.ReLU())]
-    return nn.Sequential(*layers, nn.Linear(sizes[-1], outputs))
+    return nn.Sequential(*layers, nn.Linear(sizes[-1], outputs, bias))
