@@ -1,7 +1,7 @@
 """The variational autoencoder (Kingma & Welling 2013, arXiv 1312.6114; Rezende, Mohamed & Wierstra 2014)."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
@@ -59,7 +59,7 @@ class VAE(LatentModel):
         self.prior = prior(config.prior, config.latent, config.components, config.closeness)
         self.sweeps, self.doubt = config.sweeps, config.doubt
         self.likelihood = head(space, config.logistics)
-        builders = {
+        builders: dict[str, Callable[..., tuple[nn.Module, nn.Module]]] = {
             "mlp": mlp.autoencoder,
             "residual": partial(mlp.autoencoder, residual=True),
             "conv": conv.autoencoder,
