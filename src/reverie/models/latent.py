@@ -11,6 +11,8 @@ from reverie.core.model import Estimate, Model
 from reverie.maths import bounds
 from reverie.maths.matheron import Linearised
 
+DENOISING = 10  # rounds of pseudo-Gibbs from a noisy picture, which is near its clean one from the start
+
 
 class LatentModel(Model):
     """Gives sample, surprise and repair to a model that has `prior`, `encode` and `decode`."""
@@ -43,7 +45,7 @@ class LatentModel(Model):
         """(n, B, *shape), model units: n draws each from p(x | what was seen).
 
         Where something is missing, n dreams are moved to agree with what was seen (`maths/matheron.py`), and what they
-        show fills the gaps; where it is only noisy, the start is what was seen. From there `sweeps` rounds of pseudo-Gibbs
+        show fills the gaps, then come `sweeps` rounds of pseudo-Gibbs; where it is only noisy, ten from what was seen
         (Rezende, Mohamed & Wierstra 2014, arXiv 1401.4082): z ~ q(z|x), then x ~ p(x|z, what was seen), which
         draws from the right distribution as far as q(z|x) is the true posterior. With `noise` > 0
         the observed entries are read as clean ones plus Gaussian noise of that standard deviation.
@@ -52,16 +54,17 @@ class LatentModel(Model):
         y = seen.expand(n, *x.shape).flatten(0, 1)
         known = None if observed is None else observed.expand(n, *x.shape).flatten(0, 1)
         state = y if observed is None else self.decode(self._agreeing(seen, observed, n, noise)).fill(y, known, noise)
-        for _ in range(max(self.sweeps, 10) if observed is None else self.sweeps):
+        for _ in range(DENOISING if observed is None else self.sweeps):
             state = self.decode(self.encode(state).sample()).fill(y, known, noise)
         return state.view(n, *x.shape)
 
     def _agreeing(self, y: Tensor, observed: Tensor, n: int, noise: float) -> Tensor:
         """(n * B, Z) dreams that agree with what was seen, as far as x is linear in z."""
-        z = self.prior.sample(max(1024, 4 * self.prior.mean.numel()))
-        parts = [self.decode(part).sample().flatten(1) for part in z.split(1024)]
-        linear = Linearised.of(z, torch.cat(parts))
-        z = self.prior.sample(n * len(y))
-        x = torch.cat([self.decode(part).sample().flatten(1) for part in z.split(1024)])
-        z, x = z.view(n, len(y), -1), x.view(n, len(y), -1)
+        linear = Linearised.of(*self._joint(max(1024, 4 * self.prior.mean.numel())))
+        z, x = (part.view(n, len(y), -1) for part in self._joint(n * len(y)))
         return linear.moved(z, x, y.flatten(1), observed.flatten(1), noise, self.doubt).flatten(0, 1)
+
+    def _joint(self, n: int) -> tuple[Tensor, Tensor]:
+        """n draws from p(z, x): (n, Z) and (n, D)."""
+        z = self.prior.sample(n)
+        return z, torch.cat([self.decode(part).sample().flatten(1) for part in z.split(1024)])
