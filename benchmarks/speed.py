@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 
 # As the command line does, and for every contestant alike.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 import numpy as np
 import torch
@@ -183,7 +184,7 @@ def report(data: Data, results: dict[str, list[tuple[float, float]]], rounds: in
         "pythae: `BaseTrainer.train` with its defaults, in its own process, paused between its blocks by a callback; "
         "its step alone: the same without `DataLoader` and callbacks, on batches that lie ready.",
         "the matrix products alone: those of one step on data that lie ready, without pictures, losses or an optimiser.",
-        f"OMP_WAIT_POLICY={os.environ['OMP_WAIT_POLICY']} for all.",
+        f"OMP_WAIT_POLICY={os.environ['OMP_WAIT_POLICY']}, GOMP_SPINCOUNT={os.environ['GOMP_SPINCOUNT']} for all.",
     ]
     if "pythae 0.1.2" not in results:
         notes.append("pythae was not measured: `make -C benchmarks .venv/.made` makes its environment.")

@@ -132,12 +132,13 @@ class VAE(LatentModel):
             self.prior.follow(q)
         z = q.sample()
         likelihood = self.decode(z).log_prob(x, batch.observed).mean()
-        kl = self.prior.kl(q, z)  # (B,) or (B, Z)
-        bound = likelihood - kl.flatten(1).sum(1).mean() if kl.dim() > 1 else likelihood - kl.mean()
-        free = config.free_bits * (config.latent if kl.dim() == 1 else 1)
-        charged = kl.mean(0).clamp(min=free).sum() if free > 0 else likelihood - bound
+        kl = self.prior.kl(q, z).mean(0)  # () or (Z,)
+        whole = kl.sum()
+        free = config.free_bits * (config.latent if kl.dim() == 0 else 1)
+        charged = kl.clamp(min=free).sum() if free > 0 else whole
         weight = config.beta * (min(1.0, (step + 1) / config.warmup) if config.warmup else 1.0)
-        yield Phase("all", weight * charged - likelihood, -bound.detach())
+        loss = charged - likelihood if weight == 1 else weight * charged - likelihood
+        yield Phase("all", loss, (whole - likelihood).detach())
 
 
 def _gentler(config: TrainingConfig) -> TrainingConfig:

@@ -46,7 +46,7 @@ class BitHead(Head):
         super().__init__(space, 1)
 
     def forward(self, raw: Tensor, shift: Tensor | None = None) -> Factorised:
-        return Bernoulli(self.split(raw, shift, 1)[:, 0], self.event_dims)
+        return Bernoulli(self.split(raw, shift, 1).squeeze(1), self.event_dims)
 
 
 class RealHead(Head):
