@@ -202,7 +202,13 @@ def main() -> None:
             better = [100 * (1 - f[name][half][best] ** 0.5) for f in found]
             mean = 100 * (1 - statistics.fmean(f[name][half][best] for f in found) ** 0.5)
             rows.append([name, half, f"{mean:.0f}%", ", ".join(f"{b:.0f}" for b in better), best])
-    header = ["guess", "hidden half", "RMSE below the mean face's", "fold by fold, %", "setting (rivals: best by hindsight)"]
+    header = [
+        "guess",
+        "hidden half",
+        "RMSE below the mean face's",
+        "fold by fold, %",
+        "setting (rivals: best by hindsight)",
+    ]
     notes = [
         "36 people who are not test people, 27 known and 9 strangers in each of four folds; known people moved and bent "
         "as the recipe does, 20 times each, for the rivals.",

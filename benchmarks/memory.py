@@ -105,7 +105,12 @@ def report(counts: tuple[int, ...], table: dict[str, list[float]]) -> None:
         f"Pictures of {HEIGHT}×{WIDTH} grey pixels: {', '.join(f'{n * pixels / 2**20:.0f}' for n in counts)} MiB of them. VAE with 64 units, 8 latents, batch 128; CPU.",
         "Goal: a ratio of about 1. Pages of the mapped cache count as resident, though the system may take them back.",
     ]
-    header = ["peak resident memory, MiB", *(f"{n:,} pictures" for n in counts), "last to first", "bytes for each picture more, of the last step"]
+    header = [
+        "peak resident memory, MiB",
+        *(f"{n:,} pictures" for n in counts),
+        "last to first",
+        "bytes for each picture more, of the last step",
+    ]
     write("memory", "Memory and the number of pictures", header, rows, notes)
 
 
