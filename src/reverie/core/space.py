@@ -9,7 +9,24 @@ from torch import Tensor
 
 from reverie.core.errors import BadInput
 
-Kind = Literal["bit", "byte", "real", "count", "category"]
+Kind = Literal["bit", "byte", "real", "count", "mixed"]
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a table: a number, a count (0, 1, 2 …) or one of `levels` categories."""
+
+    name: str
+    kind: Literal["real", "count", "category"]
+    levels: int = 0  # how many categories; 0 for numbers
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("real", "count", "category"):
+            raise BadInput(f"column {self.name!r} is of unknown kind {self.kind!r}; use real, count or category")
+        if (self.levels > 0) != (self.kind == "category"):
+            raise BadInput(
+                f"column {self.name!r} is {self.kind} with {self.levels} levels; only categories have levels"
+            )
 
 
 @dataclass(frozen=True)
@@ -17,7 +34,8 @@ class Space:
     """The shape of one example and the kind of number each of its entries is, in model units.
 
     `bit`: 0 or 1. `byte`: 256 evenly spaced values from -1 to 1. `real`: about zero mean and unit
-    variance. `count`: 0, 1, 2 … `category`: a class number. The kind decides the default likelihood.
+    variance. `count`: 0, 1, 2 … `mixed`: a row of a table, whose `columns` say what each entry is; a category is
+    its number, 0, 1, 2 … The kind decides the default likelihood.
 
     >>> Space((1, 48, 40), "byte").dims
     1920
@@ -25,8 +43,13 @@ class Space:
 
     shape: tuple[int, ...]  # (C, H, W) picture, (T, N) series, (D,) point
     kind: Kind
+    columns: tuple[Column, ...] = ()  # of a mixed space, one for each entry
 
     def __post_init__(self) -> None:
+        if (self.kind == "mixed") != bool(self.columns) or (self.columns and self.shape != (len(self.columns),)):
+            raise BadInput(
+                f"a mixed space needs a column for each entry; {self.shape} {self.kind} has {len(self.columns)}"
+            )
         if not self.shape or any(n < 1 for n in self.shape):
             raise BadInput(f"an example of shape {self.shape} has no entries; every size must be at least 1")
         if math.prod(self.shape) > 10**8:
@@ -53,11 +76,15 @@ class Space:
         return None
 
     def to_json(self) -> dict[str, Any]:
-        return {"shape": list(self.shape), "kind": self.kind}
+        values: dict[str, Any] = {"shape": list(self.shape), "kind": self.kind}
+        if self.columns:
+            values["columns"] = [[c.name, c.kind, c.levels] for c in self.columns]
+        return values
 
     @staticmethod
     def from_json(values: Any) -> "Space":
         try:
-            return Space(tuple(int(n) for n in values["shape"]), values["kind"])
-        except (TypeError, KeyError, ValueError) as error:
+            columns = tuple(Column(str(name), kind, int(levels)) for name, kind, levels in values.get("columns", ()))
+            return Space(tuple(int(n) for n in values["shape"]), values["kind"], columns)
+        except (TypeError, KeyError, ValueError, AttributeError) as error:
             raise BadInput(f"a space needs a shape and a kind, not {values!r}") from error
