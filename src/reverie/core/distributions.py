@@ -33,6 +33,23 @@ class Distribution(ABC):
         """(*batch) nats."""
 
 
+class Reparameterised(Distribution):
+    """One whose draws are a differentiable function of standard normal noise of the same shape."""
+
+    @abstractmethod
+    def place(self, noise: Tensor) -> Tensor:
+        """Noise (*more, *batch, *event) to draws of that shape."""
+
+    @abstractmethod
+    def frozen(self) -> "Reparameterised":
+        """The same distribution, through which no gradient reaches its parameters."""
+
+    def sample(self, n: int | None = None) -> Tensor:
+        like = self.mean
+        shape = like.shape if n is None else (n, *like.shape)
+        return self.place(torch.randn(shape, dtype=like.dtype, device=like.device))
+
+
 class Factorised(Distribution):
     """Independent coordinates: the log-probability of an event is a sum of terms."""
 
@@ -60,7 +77,7 @@ class Factorised(Distribution):
         return known if observed is None else torch.where(observed, known, self.sample())
 
 
-class Gaussian(Factorised):
+class Gaussian(Reparameterised, Factorised):
     """Diagonal normal with mean (*batch, *event) and log standard deviation broadcastable to it.
 
     >>> Gaussian(torch.zeros(2, 3), torch.zeros(3)).log_prob(torch.zeros(2, 3))
@@ -74,10 +91,11 @@ class Gaussian(Factorised):
     def mean(self) -> Tensor:
         return self.loc
 
-    def sample(self, n: int | None = None) -> Tensor:
-        shape = self.loc.shape if n is None else (n, *self.loc.shape)
-        noise = torch.randn(shape, dtype=self.loc.dtype, device=self.loc.device)
+    def place(self, noise: Tensor) -> Tensor:
         return self.loc + self.scale * noise
+
+    def frozen(self) -> "Gaussian":
+        return Gaussian(self.loc.detach(), self.log_scale.detach(), self.event_dims)
 
     @cached_property
     def scale(self) -> Tensor:
