@@ -32,6 +32,13 @@ class Distribution(ABC):
     def log_prob(self, x: Tensor, observed: Tensor | None = None) -> Tensor:
         """(*batch) nats."""
 
+    def kl(self, q: Any, z: Tensor) -> Tensor:
+        """KL(q || self) in nats for q of a batch: (B, Z) where it is a sum over coordinates, otherwise (B,).
+
+        `z` (B, Z) is a draw from q, used where there is no closed form (the estimate is then unbiased).
+        """
+        return q.log_prob(z) - self.log_prob(z)
+
 
 class Reparameterised(Distribution):
     """One whose draws are a differentiable function of standard normal noise of the same shape."""

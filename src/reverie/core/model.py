@@ -36,6 +36,7 @@ class Estimate(NamedTuple):
     better: Literal["lower", "higher", "near"]
     method: str = "exact"
     ess: Any = None  # effective sample size of an importance-weighted value, same shape
+    pareto_k: Any = None  # how heavy the tail of its weights is, same shape; above 0.7 the error is not to be trusted
 
 
 class Model(nn.Module, ABC):

@@ -1,18 +1,22 @@
-"""One kernel for every bound: the log-weights of importance sampling with the recognition model.
+"""Log-weights log p(x, z) - log q(z|x): the one quantity behind the evidence bound, its tighter kin, and surprise.
 
-With z_1..z_k ~ q(z|x) and w_i = p(x|z_i) p(z_i) / q(z_i|x), each w_i is an unbiased estimate of p(x);
-log mean w is the bound of Burda, Grosse & Salakhutdinov (2015, arXiv 1509.00519), the evidence bound at k = 1.
+Burda, Grosse & Salakhutdinov (2015, arXiv 1509.00519); the evidence bound at k = 1.
 """
 
 import math
-from typing import Protocol, runtime_checkable
+from collections.abc import Iterator
+from hashlib import blake2b
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from reverie.core.distributions import Distribution
+from reverie.core.distributions import Distribution, Reparameterised
 from reverie.core.model import Estimate
+from reverie.maths.pareto import pareto_k, tail_length
+
+BLOCK = 64  # draws whose noise is made together, so that it does not depend on how many are weighed at a time
 
 
 @runtime_checkable
@@ -21,22 +25,57 @@ class Explains(Protocol):
 
     @property
     def prior(self) -> Distribution: ...
-    def encode(self, x: Tensor) -> Distribution: ...
-    def decode(self, z: Tensor) -> Distribution: ...
+    def encode(self, x: Tensor, observed: Tensor | None = None, given: Tensor | None = None) -> Reparameterised: ...
+    def decode(self, z: Tensor, given: Tensor | None = None) -> Distribution: ...
+
+
+class Weighed(NamedTuple):
+    """The three terms of the log-weights of draws z (k, B, Z), nats."""
+
+    z: Tensor
+    log_likelihood: Tensor  # (k, B) log p(x|z), of the observed entries
+    log_prior: Tensor  # (k, B) log p(z)
+    log_q: Tensor  # (k, B) log q(z|x)
+
+    @property
+    def log_w(self) -> Tensor:
+        return self.log_likelihood + self.log_prior - self.log_q
+
+
+def perceived(model: Explains, x: Tensor, observed: Tensor | None, given: Tensor | None) -> Reparameterised:
+    """q(z | what was observed of x, given)."""
+    return model.encode(x if observed is None else torch.where(observed, x, x.new_zeros(())), observed, given)
+
+
+def weigh(
+    model: Explains,
+    q: Reparameterised,
+    z: Float[Tensor, "k B ..."],
+    x: Float[Tensor, "B *shape"],
+    observed: Bool[Tensor, "B *shape"] | None = None,
+    given: Int[Tensor, " B"] | None = None,
+) -> Weighed:
+    """The terms of the log-weights of z, draws from q = q(z|x)."""
+    k = len(z)
+    seen, labels = (None if part is None else part.expand(k, *part.shape).flatten(0, 1) for part in (observed, given))
+    law = model.decode(z.flatten(0, 1), labels)
+    log_likelihood = law.log_prob(x.expand(k, *x.shape).flatten(0, 1), seen).view(k, -1)
+    return Weighed(z, log_likelihood, model.prior.log_prob(z), q.log_prob(z))
 
 
 def log_weights(
-    model: Explains, x: Float[Tensor, "B *shape"], k: int, observed: Bool[Tensor, "B *shape"] | None = None
+    model: Explains,
+    x: Float[Tensor, "B *shape"],
+    k: int,
+    observed: Bool[Tensor, "B *shape"] | None = None,
+    given: Int[Tensor, " B"] | None = None,
 ) -> Float[Tensor, "k B"]:
     """(k, B) nats: log p(x|z) + log p(z) - log q(z|x) for k draws z ~ q(z|x) of each example of x (B, *shape).
 
     Where `observed` is given, p(x|z) is that of the observed entries; q sees zeros for the others.
     """
-    q = model.encode(x if observed is None else torch.where(observed, x, x.new_zeros(())))
-    z = q.sample(k)
-    seen = None if observed is None else observed.expand(k, *x.shape).flatten(0, 1)
-    log_likelihood = model.decode(z.flatten(0, 1)).log_prob(x.expand(k, *x.shape).flatten(0, 1), seen)
-    return log_likelihood.view(k, -1) + model.prior.log_prob(z) - q.log_prob(z)
+    q = perceived(model, x, observed, given)
+    return weigh(model, q, q.sample(k), x, observed, given).log_w
 
 
 @torch.no_grad()
@@ -45,31 +84,58 @@ def surprise(
     x: Float[Tensor, "B *shape"],
     k: int,
     observed: Bool[Tensor, "B *shape"] | None = None,
+    given: Int[Tensor, " B"] | None = None,
+    seed: int = 0,
     at_once: int = 512,
 ) -> Estimate:
     """-log p(x), nats per example (B,), estimated by -log mean of k weights, which on average is never below it.
 
-    Streamed: no more than about `at_once` decoded examples are held, however large k and B are. The
-    standard error is that of the log of a mean (delta method): sqrt(1/ESS - 1/k), with the effective
-    sample size ESS = (sum w)^2 / sum w^2.
+    Streamed over examples and draws: no more than about `at_once` decoded examples are held, however large k and B
+    are. The noise of an example is a function of `seed` and of its own content, so its estimate depends neither on its
+    neighbours nor on `at_once`. The standard error is that of the log of a mean (delta method):
+    sqrt(1/ESS - 1/k), with the effective sample size ESS = (sum w)^2 / sum w^2; it can be trusted where the tail
+    of the weights is light, `pareto_k` < 0.7 (Vehtari, Simpson, Gelman, Yao & Gabry 2015, arXiv 1507.02646).
     """
-    parts = [
-        _stream(model, x[i : i + at_once], k, None if observed is None else observed[i : i + at_once], at_once)
-        for i in range(0, len(x), at_once)
-    ]
-    value, error, ess = (torch.cat(column) for column in zip(*parts, strict=True))
-    return Estimate(value, error, "nats", "lower", f"IWAE-{k}", ess)
+    share = max(1, at_once // k)
+    parts = []
+    for i in range(0, len(x), share):
+        part, seen, labels = (None if t is None else t[i : i + share] for t in (x, observed, given))
+        assert part is not None
+        q = perceived(model, part, seen, labels)
+        noise = _noise(part, seen, labels, tuple(q.mean.shape[1:]), k, seed, at_once)
+        parts.append(_stream((weigh(model, q, q.place(e.to(q.mean)), part, seen, labels).log_w for e in noise), k))
+    value, error, ess, tail = (torch.cat(column) for column in zip(*parts, strict=True))
+    return Estimate(value, error, "nats", "lower", f"IWAE-{k}", ess, tail)
 
 
-def _stream(model: Explains, x: Tensor, k: int, observed: Tensor | None, at_once: int) -> tuple[Tensor, Tensor, Tensor]:
-    log_sum = x.new_full((len(x),), -math.inf)  # of w, and of w squared
-    log_squares = log_sum.clone()
-    done = 0
-    while done < k:
-        draws = min(k - done, max(1, at_once // len(x)))
-        log_w = log_weights(model, x, draws, observed)
+def _noise(
+    x: Tensor, observed: Tensor | None, given: Tensor | None, event: tuple[int, ...], k: int, seed: int, at_once: int
+) -> Iterator[Tensor]:
+    """(draws, B, *event) standard normal, chunk by chunk up to k draws: the same stream whatever the chunks."""
+    generators = []
+    for i in range(len(x)):
+        row = x[i] if observed is None else torch.where(observed[i], x[i], x.new_full((), torch.nan))
+        content = row.float().cpu().numpy().tobytes() + (b"" if given is None else bytes(str(int(given[i])), "ascii"))
+        digest = blake2b(content, digest_size=8, key=seed.to_bytes(8, "little", signed=True)).digest()
+        generators.append(torch.Generator().manual_seed(int.from_bytes(digest, "little") >> 1))
+    blocks = max(1, at_once // len(x) // BLOCK)
+    left = k
+    while left > 0:
+        sizes = [min(BLOCK, left - i * BLOCK) for i in range(min(blocks, -(-left // BLOCK)))]
+        yield torch.stack([torch.cat([torch.randn(n, *event, generator=g) for n in sizes]) for g in generators], 1)
+        left -= sum(sizes)
+
+
+def _stream(weights: Iterator[Tensor], k: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """-log mean w, its error, the effective sample size and the tail index, each (B,), of (draws, B) log-weights."""
+    log_sum = log_squares = tail = torch.empty(0)
+    for i, log_w in enumerate(weights):
+        if not i:
+            log_sum = log_squares = log_w.new_full(log_w.shape[1:], -math.inf)  # of w, and of w squared
+            tail = log_w.new_empty(0, log_w.shape[1])
         log_sum = torch.logaddexp(log_sum, log_w.logsumexp(0))
         log_squares = torch.logaddexp(log_squares, (2 * log_w).logsumexp(0))
-        done += draws
+        tail = torch.cat([tail, log_w])
+        tail = tail.topk(min(len(tail), tail_length(k) + 1), dim=0).values
     ess = torch.exp(2 * log_sum - log_squares)
-    return math.log(k) - log_sum, torch.sqrt((1 / ess - 1 / k).clamp(min=0)), ess
+    return math.log(k) - log_sum, torch.sqrt((1 / ess - 1 / k).clamp(min=0)), ess, pareto_k(tail.T)

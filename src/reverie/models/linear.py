@@ -101,7 +101,7 @@ class Linear(Model):
         mean = (centred @ self.weights) / self.variances
         return Gaussian(mean.to(x.dtype), (0.5 * (self.noise / self.variances).log()).to(x.dtype).expand_as(mean))
 
-    def decode(self, z: Tensor) -> Factorised:
+    def decode(self, z: Tensor, given: Tensor | None = None) -> Factorised:
         mean = z.double() @ self.weights.T + self.mu
         mean = mean.to(z.dtype).view(len(z), *self.space.shape)
         return self._likelihood(mean, self.noise.sqrt().to(z.dtype))

@@ -12,9 +12,12 @@ from torch import Tensor, nn
 
 from reverie.core.config import knob
 from reverie.core.distributions import Factorised, Gaussian
+from reverie.core.errors import BadInput
 from reverie.core.model import Batch, Phase
 from reverie.core.recipe import TrainingConfig
 from reverie.core.space import Space
+from reverie.maths.bounds import perceived
+from reverie.maths.objectives import surrogate
 from reverie.models.latent import LatentModel
 from reverie.nets import conv, mlp
 from reverie.nets.likelihoods import head
@@ -34,6 +37,12 @@ class VAEConfig:
     components: int = knob(1000, "training examples that become Gaussians of the mixture prior, at most", low=1)
     closeness: float = knob(0.5, "how near dreams from the mixture stay to training examples", low=0.0, high=0.99)
     logistics: int = knob(1, "logistic densities in the likelihood of a byte", low=1, high=1000)
+    objective: Literal["elbo", "stl", "iwae", "dreg"] = knob(
+        "elbo",
+        "what is raised: the evidence bound; its sticking-the-landing gradient; the bound of many draws; its doubly reparameterised gradient",
+    )
+    draws: int = knob(1, "draws of z for each example, which together make one bound of iwae and dreg", low=1)
+    repeats: int = knob(1, "such bounds, which are averaged", low=1)
     beta: float = knob(1.0, "weight of the KL term in the loss; the bound itself has 1", low=0.0)
     free_bits: float = knob(0.0, "nats of KL that each latent may use for free", low=0.0)
     warmup: int = knob(0, "rounds over which the weight of the KL term rises from zero", low=0)
@@ -56,6 +65,8 @@ class VAE(LatentModel):
 
     def __init__(self, config: VAEConfig, space: Space):
         super().__init__(config, space)
+        if config.free_bits and config.objective != "elbo":
+            raise BadInput(f"free bits belong to --model.objective elbo; {config.objective} has none, set them to 0")
         self.prior = prior(config.prior, config.latent, config.components, config.closeness)
         self.sweeps, self.doubt = config.sweeps, config.doubt
         self.likelihood = head(space, config.logistics)
@@ -97,13 +108,15 @@ class VAE(LatentModel):
             light=0.12,
         )
 
-    def encode(self, x: Float[Tensor, "B *shape"]) -> Gaussian:
+    def encode(
+        self, x: Float[Tensor, "B *shape"], observed: Tensor | None = None, given: Tensor | None = None
+    ) -> Gaussian:
         mean, log_scale = self.encoder(x).chunk(2, -1)
         if self.config.skip:
             mean = mean + self.encoder_skip(x.flatten(1))
         return Gaussian(mean, log_scale.clamp(-7, 3))
 
-    def decode(self, z: Float[Tensor, "B Z"]) -> Factorised:
+    def decode(self, z: Float[Tensor, "B Z"], given: Tensor | None = None) -> Factorised:
         raw = self.decoder(z)
         if self.config.skip:
             return self.likelihood(raw, self.decoder_skip(z))
@@ -112,6 +125,7 @@ class VAE(LatentModel):
     @torch.no_grad()
     def solve(self, data: Any, config: TrainingConfig) -> None:
         """After the last round: the prior is fitted to what the encoder makes of training examples."""
+        super().solve(data, config)
         if not isinstance(self.prior, (LearnedGaussian, FittedMixture)):
             return
         device = next(self.parameters()).device
@@ -126,19 +140,14 @@ class VAE(LatentModel):
             self.prior.place(torch.cat([self.encode(part).mean for part in x[: self.config.components].split(256)]))
 
     def phases(self, batch: Batch, step: int) -> Iterator[Phase]:
-        x, config = batch.x, self.config
-        q = self.encode(x)
+        config = self.config
+        q = perceived(self, batch.x, batch.observed, batch.given if self.classes else None)
         if self.training:
             self.prior.follow(q)
-        z = q.sample()
-        likelihood = self.decode(z).log_prob(x, batch.observed).mean()
-        kl = self.prior.kl(q, z).mean(0)  # () or (Z,)
-        whole = kl.sum()
-        free = config.free_bits * (config.latent if kl.dim() == 0 else 1)
-        charged = kl.clamp(min=free).sum() if free > 0 else whole
         weight = config.beta * (min(1.0, (step + 1) / config.warmup) if config.warmup else 1.0)
-        loss = charged - likelihood if weight == 1 else weight * charged - likelihood
-        yield Phase("all", loss, (whole - likelihood).detach())
+        batch = batch if self.classes else batch._replace(given=None)
+        found = surrogate(self, q, batch, config.objective, config.draws, config.repeats, weight, config.free_bits)
+        yield Phase("all", found.loss, -found.bound)
 
 
 def _gentler(config: TrainingConfig) -> TrainingConfig:

@@ -1,8 +1,7 @@
 """What a model takes for granted before it sees anything: p(z)."""
 
 import math
-from abc import abstractmethod
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -13,14 +12,7 @@ from reverie.core.distributions import Distribution, Gaussian
 class Prior(nn.Module, Distribution):
     """A distribution over z (Z,) that may have parameters, and knows its distance from a recognition model."""
 
-    @abstractmethod
-    def kl(self, q: Gaussian, z: Tensor) -> Tensor:
-        """KL(q || p) in nats for q of a batch: (B, Z) where it is a sum over latents, otherwise (B,).
-
-        `z` (B, Z) is a draw from q, used where there is no closed form (the estimate is then unbiased).
-        """
-
-    def follow(self, q: Gaussian) -> None:
+    def follow(self, q: Any) -> None:
         """Called with q of every training batch, before `kl`: a prior without gradients may move towards it."""
 
 
