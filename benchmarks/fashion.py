@@ -14,7 +14,6 @@ import time
 from pathlib import Path
 
 import numpy as np
-import torch
 from table import WORK, say, write
 
 from reverie.core.recipe import TrainingConfig
