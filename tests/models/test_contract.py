@@ -23,7 +23,7 @@ SPACES = {
     "real": Space((3,), "real"),
 }
 CASES = [(name, kind) for name, family in MODELS.items() for kind in family.kinds if kind in SPACES]
-SMALL = {"latent": 3, "width": 8, "components": 2}
+SMALL = {"latent": 3, "width": 8, "components": 2, "groups": (1, 2), "sweeps": 3}
 
 
 def small(name: str):

@@ -4,9 +4,9 @@ Burda, Grosse & Salakhutdinov (2015, arXiv 1509.00519); the evidence bound at k 
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from hashlib import blake2b
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -27,6 +27,10 @@ class Explains(Protocol):
     def prior(self) -> Distribution: ...
     def encode(self, x: Tensor, observed: Tensor | None = None, given: Tensor | None = None) -> Reparameterised: ...
     def decode(self, z: Tensor, given: Tensor | None = None) -> Distribution: ...
+
+
+# q(z|x), noise (k, B, *event), x, observed, given -> log-weights (k, B) of the draws that the noise becomes
+Weigher = Callable[[Any, Tensor, Tensor, Tensor | None, Tensor | None], Tensor]
 
 
 class Weighed(NamedTuple):
@@ -87,6 +91,7 @@ def surprise(
     given: Int[Tensor, " B"] | None = None,
     seed: int = 0,
     at_once: int = 512,
+    weigher: Weigher | None = None,
 ) -> Estimate:
     """-log p(x), nats per example (B,), estimated by -log mean of k weights, which on average is never below it.
 
@@ -95,15 +100,19 @@ def surprise(
     neighbours nor on `at_once`. The standard error is that of the log of a mean (delta method):
     sqrt(1/ESS - 1/k), with the effective sample size ESS = (sum w)^2 / sum w^2; it can be trusted where the tail
     of the weights is light, `pareto_k` < 0.7 (Vehtari, Simpson, Gelman, Yao & Gabry 2015, arXiv 1507.02646).
+    A model that places and weighs draws in one go gives its own `weigher`.
     """
+    if weigher is None:
+        weigher = lambda q, noise, *example: weigh(model, q, q.place(noise), *example).log_w  # noqa: E731
     share = max(1, at_once // k)
     parts = []
     for i in range(0, len(x), share):
         part, seen, labels = (None if t is None else t[i : i + share] for t in (x, observed, given))
         assert part is not None
         q = perceived(model, part, seen, labels)
-        noise = _noise(part, seen, labels, tuple(q.mean.shape[1:]), k, seed, at_once)
-        parts.append(_stream((weigh(model, q, q.place(e.to(q.mean)), part, seen, labels).log_w for e in noise), k))
+        mean = q.mean
+        noise = _noise(part, seen, labels, tuple(mean.shape[1:]), k, seed, at_once)
+        parts.append(_stream((weigher(q, e.to(mean), part, seen, labels) for e in noise), k))
     value, error, ess, tail = (torch.cat(column) for column in zip(*parts, strict=True))
     return Estimate(value, error, "nats", "lower", f"IWAE-{k}", ess, tail)
 

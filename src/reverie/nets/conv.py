@@ -28,6 +28,17 @@ def _norm(channels: int) -> nn.Module:
     return nn.GroupNorm(math.gcd(8, channels), channels)
 
 
+def halved(size: tuple[int, int], times: int) -> tuple[int, int]:
+    """The size of a picture after so many halvings, each rounded up.
+
+    >>> halved((28, 25), 2)
+    (7, 7)
+    """
+    for _ in range(times):
+        size = (size[0] + 1) // 2, (size[1] + 1) // 2
+    return size
+
+
 def sizes(height: int, width: int) -> list[tuple[int, int]]:
     """The scales of a picture, halved (rounding up) until the shorter side is below 8.
 
@@ -36,8 +47,7 @@ def sizes(height: int, width: int) -> list[tuple[int, int]]:
     """
     scales = [(height, width)]
     while min(scales[-1]) >= 8:
-        h, w = scales[-1]
-        scales.append(((h + 1) // 2, (w + 1) // 2))
+        scales.append(halved(scales[-1], 1))
     return scales
 
 
