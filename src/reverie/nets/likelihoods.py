@@ -185,7 +185,9 @@ class TableHead(Head):
                 parts.append((StudentHead if heavy else GaussianHead)((len(members),)))
         self.parts = nn.ModuleList(parts)
         self.sizes = [len(members) for members in groups.values()]
-        self.register_buffer("order", torch.tensor([i for members in groups.values() for i in members]), persistent=False)
+        self.register_buffer(
+            "order", torch.tensor([i for members in groups.values() for i in members]), persistent=False
+        )
         self.split_outputs, self.split_shifts = [p.outputs for p in parts], [p.shifts for p in parts]
         self.outputs, self.shifts = sum(self.split_outputs), sum(self.split_shifts)
 

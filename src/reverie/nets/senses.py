@@ -31,7 +31,9 @@ class Senses(nn.Module):
         self.register_buffer("source", torch.tensor([i for i, _, _ in wide], dtype=torch.long), persistent=False)
         level = [level if kind == "category" else -1 for _, level, kind in wide]
         self.register_buffer("level", torch.tensor(level, dtype=torch.long), persistent=False)
-        self.register_buffer("count", torch.tensor([k == "count" for *_, k in wide], dtype=torch.bool), persistent=False)
+        self.register_buffer(
+            "count", torch.tensor([k == "count" for *_, k in wide], dtype=torch.bool), persistent=False
+        )
         self.shape = (len(wide),) if wide else space.shape
         if holes or classes:
             if space.is_picture:
@@ -43,7 +45,7 @@ class Senses(nn.Module):
         self,
         x: Float[Tensor, "B *shape"],
         observed: Bool[Tensor, "B *shape"] | None = None,
-        given: Int[Tensor, " B"] | None = None,
+        given: Int[Tensor, " labels"] | None = None,
     ) -> Float[Tensor, "B *seen"]:
         """(B, *self.shape). `given`: labels 0 … classes - 1, without which (or with others) a BadInput is raised; not
         looked at where there are no classes."""
@@ -52,7 +54,9 @@ class Senses(nn.Module):
             parts.append(torch.ones_like(x) if observed is None else observed.to(x.dtype))
         if self.classes:
             label = self._label(x, given)
-            parts.append(label.view(*label.shape, 1, 1).expand(-1, -1, *x.shape[2:]) if self.space.is_picture else label)
+            parts.append(
+                label.view(*label.shape, 1, 1).expand(-1, -1, *x.shape[2:]) if self.space.is_picture else label
+            )
         if len(parts) == 1:
             return parts[0]
         return torch.cat(parts if self.space.is_picture else [part.flatten(1) for part in parts], 1)
@@ -78,6 +82,6 @@ class Senses(nn.Module):
             raise BadInput(f"a model of {self.classes} classes needs labels and none were given; give {wanted}")
         if len(given) != len(x):
             raise BadInput(f"{len(given)} labels were given for {len(x)} examples; give {wanted}")
-        if len(given) and not (0 <= int(given.min()) and int(given.max()) < self.classes):
+        if len(given) and not (int(given.min()) >= 0 and int(given.max()) < self.classes):
             raise BadInput(f"labels from {int(given.min())} to {int(given.max())} were given; give {wanted}")
         return F.one_hot(given.long(), self.classes).to(x.dtype)
