@@ -69,18 +69,18 @@ class VAE(LatentModel):
             raise BadInput(f"free bits belong to --model.objective elbo; {config.objective} has none, set them to 0")
         self.prior = prior(config.prior, config.latent, config.components, config.closeness)
         self.sweeps, self.doubt = config.sweeps, config.doubt
-        self.likelihood = head(space, config.logistics)
+        self.likelihood = head(space, components=config.logistics)
         builders: dict[str, Callable[..., tuple[nn.Module, nn.Module]]] = {
             "mlp": mlp.autoencoder,
             "residual": partial(mlp.autoencoder, residual=True),
             "conv": conv.autoencoder,
         }
         self.encoder, self.decoder = builders[config.net](
-            space.shape, 2 * config.latent, config.latent, self.likelihood.channels, config.width, config.depth
+            space.shape, 2 * config.latent, config.latent, self.likelihood.outputs, config.width, config.depth
         )
         if config.skip:
             self.encoder_skip = nn.Linear(space.dims, config.latent)
-            self.decoder_skip = nn.Linear(config.latent, space.dims, bias=False)
+            self.decoder_skip = nn.Linear(config.latent, self.likelihood.shifts, bias=False)
 
     @classmethod
     def recipe(cls, space: Space, count: int) -> tuple[VAEConfig, TrainingConfig]:

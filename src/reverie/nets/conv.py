@@ -74,11 +74,11 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """(B, latent) -> (B, channels * C, H, W)."""
+    """(B, latent) -> (B, maps, H, W)."""
 
-    def __init__(self, shape: tuple[int, int, int], latent: int, channels: int, width: int, depth: int):
+    def __init__(self, size: tuple[int, int], latent: int, maps: int, width: int, depth: int):
         super().__init__()
-        self.scales = sizes(*shape[1:])[::-1]
+        self.scales = sizes(*size)[::-1]
         top = width * len(self.scales)
         self.inner = nn.Linear(latent, top * math.prod(self.scales[0]))
         self.first = nn.Sequential(*(ResidualBlock(top) for _ in range(depth)))
@@ -88,7 +88,7 @@ class Decoder(nn.Module):
             blocks = [ResidualBlock(width * level) for _ in range(depth if level > 1 else 0)]
             self.stages.append(nn.Sequential(nn.Conv2d(width * (level + 1), width * level, 3, padding=1), *blocks))
         self.norm = _norm(width)
-        self.out = nn.Conv2d(width, channels * shape[0], 3, padding=1)
+        self.out = nn.Conv2d(width, maps, 3, padding=1)
 
     def forward(self, z: Tensor) -> Tensor:
         h = self.inner(z).unflatten(1, (-1, *self.scales[0]))
@@ -99,14 +99,14 @@ class Decoder(nn.Module):
 
 
 def autoencoder(
-    shape: tuple[int, ...], code: int, latent: int, channels: int, width: int, depth: int
+    shape: tuple[int, ...], code: int, latent: int, outputs: int, width: int, depth: int
 ) -> tuple[nn.Module, nn.Module]:
-    """An encoder (B, C, H, W) -> (B, code) and a decoder (B, latent) -> (B, channels * C, H, W)."""
+    """An encoder (B, C, H, W) -> (B, code) and a decoder (B, latent) -> (B, outputs / HW, H, W)."""
     if len(shape) != 3:
         raise BadInput(f"convolutions need pictures (C, H, W), not examples of shape {shape}; use --model.net mlp")
     picture = (shape[0], shape[1], shape[2])
     encoder = Encoder(picture, code, width, depth)
-    decoder = Decoder(picture, latent, channels, width, depth)
+    decoder = Decoder(picture[1:], latent, outputs // math.prod(picture[1:]), width, depth)
     for net in (encoder, decoder):
         for parameter in net.parameters():
             if parameter.dim() == 4:  # channels last: what convolutions on processors and GPUs like best

@@ -1,32 +1,63 @@
-"""From what a decoder puts out to a normalised p(x|z): one head for each kind of space."""
+"""From what a decoder puts out to a normalised p(x|z): heads for each kind of space."""
 
+import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Literal
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
-from reverie.core.distributions import Bernoulli, Factorised, Gaussian, LogisticMixture
+from reverie.core.counts import NegativeBinomial, Poisson
+from reverie.core.distributions import Bernoulli, Factorised, Gaussian, Lattice, LogisticMixture
 from reverie.core.errors import BadInput
-from reverie.core.space import Space
+from reverie.core.space import Column, Kind, Space
+from reverie.core.student import StudentT
+from reverie.core.table import Category, Table
+
+Likelihood = Literal[
+    "auto", "bernoulli", "logistic", "categorical", "gaussian", "student", "negative_binomial", "poisson"
+]
+
+# What fits each kind of space; the first is its default. In a table it is for the numbers.
+FITTING: dict[Kind, tuple[Likelihood, ...]] = {
+    "bit": ("bernoulli",),
+    "byte": ("logistic", "categorical"),
+    "real": ("gaussian", "student"),
+    "count": ("negative_binomial", "poisson"),
+    "mixed": ("gaussian", "student"),
+}
 
 
 class Head(nn.Module, ABC):
-    """Raw decoder output (B, channels * C, ...) to p(x|z) over a space (C, ...).
+    """Raw decoder output to p(x|z)."""
+
+    outputs: int  # how many numbers the decoder must put out for one example
+    shifts: int  # how many locations (means, log means, logits) a shift moves: one an entry, or a level of a category
+
+    @abstractmethod
+    def forward(self, raw: Float[Tensor, "B *outputs"], shift: Float[Tensor, "B shifts"] | None = None) -> Factorised:
+        """p(x|z) from `outputs` numbers for each example, in any shape, its locations moved by `shift` where given."""
+
+
+class EntryHead(Head):
+    """The same distribution for every entry of an example: raw output (B, channels * C, ...) for examples (C, ...).
 
     `channels`: how many numbers the decoder must put out for each entry of x. A bias for every
     entry is learned here, so that a decoder without position (a convolution) need not spell out the mean picture.
     """
 
-    channels: int
-
-    def __init__(self, space: Space, channels: int):
+    def __init__(self, shape: tuple[int, ...], channels: int):
         super().__init__()
         self.channels = channels
-        self.shape = space.shape
-        self.event_dims = len(space.shape)
-        self.bias = nn.Parameter(torch.zeros(channels, *space.shape))
+        self.shape = shape
+        self.event_dims = len(shape)
+        self.shifts = math.prod(shape)
+        self.outputs = channels * self.shifts
+        self.bias = nn.Parameter(torch.zeros(channels, *shape))
 
-    def split(self, raw: Tensor, shift: Tensor | None, located: int) -> Tensor:
+    def split(self, raw: Tensor, shift: Tensor | None = None, located: int = 1) -> Tensor:
         """(B, channels, *shape), with `shift` (B, D) added to the first `located` channels: those of location."""
         raw = raw.reshape(len(raw), self.channels, *self.shape) + self.bias
         if shift is None:
@@ -34,37 +65,46 @@ class Head(nn.Module, ABC):
         shift = shift.view(len(raw), 1, *self.shape)
         return torch.cat([raw[:, :located] + shift, raw[:, located:]], 1)
 
-    @abstractmethod
-    def forward(self, raw: Tensor, shift: Tensor | None = None) -> Factorised:
-        """p(x|z) from the decoder's output, its location (or logit) moved by `shift` (B, D) where given."""
 
+class BernoulliHead(EntryHead):
+    """Logits of bits."""
 
-class BitHead(Head):
-    """Bernoulli logits."""
-
-    def __init__(self, space: Space):
-        super().__init__(space, 1)
+    def __init__(self, shape: tuple[int, ...]):
+        super().__init__(shape, 1)
 
     def forward(self, raw: Tensor, shift: Tensor | None = None) -> Factorised:
-        return Bernoulli(self.split(raw, shift, 1).squeeze(1), self.event_dims)
+        return Bernoulli(self.split(raw, shift).squeeze(1), self.event_dims)
 
 
-class RealHead(Head):
-    """Gaussian with a learned scale for every entry and example."""
+class GaussianHead(EntryHead):
+    """A learned scale for every entry and example, no less than e^-7: on a constant column the density would grow for ever."""
 
-    def __init__(self, space: Space):
-        super().__init__(space, 2)
+    def __init__(self, shape: tuple[int, ...]):
+        super().__init__(shape, 2)
 
     def forward(self, raw: Tensor, shift: Tensor | None = None) -> Factorised:
-        mean, log_scale = self.split(raw, shift, 1).unbind(1)
+        mean, log_scale = self.split(raw, shift).unbind(1)
         return Gaussian(mean, log_scale.clamp(-7, 7), self.event_dims)
 
 
-class ByteHead(Head):
-    """A mixture of discretised logistics; at the start the components are spread over the range."""
+class StudentHead(EntryHead):
+    """A learned scale and degrees of freedom for every entry and example; more than 2 of them, so that it has a variance."""
 
-    def __init__(self, space: Space, components: int):
-        super().__init__(space, 3 * components)
+    def __init__(self, shape: tuple[int, ...]):
+        super().__init__(shape, 3)
+        nn.init.constant_(self.bias[2], 2.0)  # 9 degrees of freedom: near enough to a Gaussian, and free to leave it
+
+    def forward(self, raw: Tensor, shift: Tensor | None = None) -> Factorised:
+        loc, log_scale, log_more = self.split(raw, shift).unbind(1)
+        log_df = torch.log(2 + log_more.clamp(-5, 7).exp())
+        return StudentT(loc, log_scale.clamp(-7, 7), log_df, self.event_dims)
+
+
+class LogisticHead(EntryHead):
+    """Bytes by a mixture of discretised logistics; at the start the components are spread over the range."""
+
+    def __init__(self, shape: tuple[int, ...], components: int):
+        super().__init__(shape, 3 * components)
         self.components = components
         with torch.no_grad():
             spread = torch.linspace(-0.5, 0.5, components) if components > 1 else torch.zeros(1)
@@ -76,16 +116,111 @@ class ByteHead(Head):
         return LogisticMixture(loc, log_scale.clamp(-7, 3), logits, self.event_dims)
 
 
-def head(space: Space, components: int = 1) -> Head:
-    """The default likelihood of a space; `components` logistics in each byte's mixture.
+class ByteTableHead(EntryHead):
+    """A free logit for each of the 256 bytes; a shift tilts them towards the bright ones."""
 
-    >>> head(Space((1, 8, 8), "byte"), components=5).channels
-    15
+    values: Tensor
+
+    def __init__(self, shape: tuple[int, ...]):
+        super().__init__(shape, 256)
+        self.register_buffer("values", torch.arange(256) / 127.5 - 1, persistent=False)
+
+    def forward(self, raw: Tensor, shift: Tensor | None = None) -> Factorised:
+        logits = self.split(raw).movedim(1, -1)
+        if shift is not None:
+            logits = logits + shift.view(len(raw), *self.shape, 1) * self.values
+        return Lattice(logits, self.values, self.event_dims)
+
+
+class PoissonHead(EntryHead):
+    """Log rates of counts, cut where float32 would overflow."""
+
+    def __init__(self, shape: tuple[int, ...]):
+        super().__init__(shape, 1)
+
+    def forward(self, raw: Tensor, shift: Tensor | None = None) -> Factorised:
+        return Poisson(self.split(raw, shift).squeeze(1).clamp(-30, 30), self.event_dims)
+
+
+class NegativeBinomialHead(EntryHead):
+    """Log mean and log dispersion of counts for every entry and example."""
+
+    def __init__(self, shape: tuple[int, ...]):
+        super().__init__(shape, 2)
+
+    def forward(self, raw: Tensor, shift: Tensor | None = None) -> Factorised:
+        log_mean, log_r = self.split(raw, shift).unbind(1)
+        return NegativeBinomial(log_mean.clamp(-30, 30), log_r.clamp(-7, 12), self.event_dims)
+
+
+class CategoryHead(EntryHead):
+    """A logit for each of the levels of `count` columns; a shift moves them one by one, for categories have no order."""
+
+    def __init__(self, count: int, levels: int):
+        super().__init__((count,), levels)
+        self.shifts = self.outputs
+
+    def forward(self, raw: Tensor, shift: Tensor | None = None) -> Factorised:
+        logits = self.split(raw if shift is None else raw + shift)
+        return Category(logits.movedim(1, -1))
+
+
+class TableHead(Head):
+    """A head for the columns of each kind, and for each number of levels; the decoder's output is cut up among them."""
+
+    order: Tensor
+
+    def __init__(self, columns: tuple[Column, ...], heavy: bool):
+        super().__init__()
+        groups: dict[tuple[str, int], list[int]] = {}
+        for i, column in enumerate(columns):
+            groups.setdefault((column.kind, column.levels), []).append(i)
+        parts: list[Head] = []
+        for (kind, levels), members in groups.items():
+            if kind == "category":
+                parts.append(CategoryHead(len(members), levels))
+            elif kind == "count":
+                parts.append(NegativeBinomialHead((len(members),)))
+            else:
+                parts.append((StudentHead if heavy else GaussianHead)((len(members),)))
+        self.parts = nn.ModuleList(parts)
+        self.sizes = [len(members) for members in groups.values()]
+        self.register_buffer(
+            "order", torch.tensor([i for members in groups.values() for i in members]), persistent=False
+        )
+        self.split_outputs, self.split_shifts = [p.outputs for p in parts], [p.shifts for p in parts]
+        self.outputs, self.shifts = sum(self.split_outputs), sum(self.split_shifts)
+
+    def forward(self, raw: Tensor, shift: Tensor | None = None) -> Factorised:
+        raws = raw.flatten(1).split(self.split_outputs, 1)
+        shifts = [None] * len(raws) if shift is None else shift.split(self.split_shifts, 1)
+        parts = [part(r, s) for part, r, s in zip(self.parts, raws, shifts, strict=True)]
+        return Table(parts, self.order.split(self.sizes))
+
+
+def head(space: Space, name: Likelihood = "auto", components: int = 1) -> Head:
+    """The likelihood of that name, or the default one, for a space; `components` logistics in a byte's mixture.
+
+    In a table `gaussian` and `student` are for its real columns; counts are negative binomial. Raises BadInput for a
+    likelihood that is none of such entries.
+
+    >>> head(Space((1, 8, 8), "byte"), components=5).outputs
+    960
     """
-    if space.kind == "bit":
-        return BitHead(space)
-    if space.kind == "byte":
-        return ByteHead(space, components)
-    if space.kind == "real":
-        return RealHead(space)
-    raise BadInput(f"no likelihood for {space.kind} entries; use bit, byte or real data")
+    fitting = FITTING[space.kind]
+    if name != "auto" and name not in fitting:
+        raise BadInput(f"likelihood {name} does not fit {space.kind} entries; use auto, {' or '.join(fitting)}")
+    name = fitting[0] if name == "auto" else name
+    if space.columns:
+        return TableHead(space.columns, heavy=name == "student")
+    if name == "logistic":
+        return LogisticHead(space.shape, components)
+    heads: dict[str, Callable[[tuple[int, ...]], Head]] = {
+        "bernoulli": BernoulliHead,
+        "categorical": ByteTableHead,
+        "gaussian": GaussianHead,
+        "student": StudentHead,
+        "negative_binomial": NegativeBinomialHead,
+        "poisson": PoissonHead,
+    }
+    return heads[name](space.shape)

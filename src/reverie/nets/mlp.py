@@ -7,18 +7,15 @@ from torch import Tensor, nn
 
 
 def autoencoder(
-    shape: tuple[int, ...], code: int, latent: int, channels: int, width: int, depth: int, residual: bool = False
+    shape: tuple[int, ...], code: int, latent: int, outputs: int, width: int, depth: int, residual: bool = False
 ) -> tuple[nn.Module, nn.Module]:
-    """An encoder (B, *shape) -> (B, code) and a decoder (B, latent) -> (B, channels, *shape).
+    """An encoder (B, *shape) -> (B, code) and a decoder (B, latent) -> (B, outputs).
 
     The decoder ends without a bias: a likelihood has its own.
     """
-    dims, net = math.prod(shape), residual_mlp if residual else mlp
-    encoder = nn.Sequential(nn.Flatten(), *net(dims, width, depth, code))
-    decoder = nn.Sequential(
-        *net(latent, width, depth, channels * dims, bias=False), nn.Unflatten(1, (channels, *shape))
-    )
-    return encoder, decoder
+    net = residual_mlp if residual else mlp
+    encoder = nn.Sequential(nn.Flatten(), *net(math.prod(shape), width, depth, code))
+    return encoder, net(latent, width, depth, outputs, bias=False)
 
 
 def residual_mlp(inputs: int, width: int, depth: int, outputs: int, bias: bool = True) -> nn.Sequential:

@@ -1,0 +1,70 @@
+"""Rows of tables: columns of different kinds, each with a distribution of its own."""
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from reverie.core.distributions import Factorised, Lattice
+
+
+class Category(Lattice):
+    """One of L categories, by its number 0 … L - 1; `logits` (*batch, *event, L). Any other number has no probability.
+
+    Categories cannot be averaged: `mean` is the number of the most probable one.
+
+    >>> Category(torch.tensor([[[0.1, 0.3, 0.6]]]).log()).mean
+    tensor([[2.]])
+    """
+
+    def __init__(self, logits: Tensor, event_dims: int = 1):
+        values = torch.arange(logits.shape[-1], device=logits.device, dtype=logits.dtype)
+        super().__init__(logits, values, event_dims)
+
+    @property
+    def mean(self) -> Tensor:
+        return self.log_p.argmax(-1).to(self.log_p.dtype)
+
+    def terms(self, x: Tensor) -> Tensor:
+        known = (x >= 0) & (x < len(self.values)) & (x.frac() == 0)
+        return torch.where(known, super().terms(torch.where(known, x, 0.0)), -math.inf)
+
+    def levels(self, x: Tensor) -> Tensor:
+        return x.long()
+
+
+class Table(Factorised):
+    """Rows (*batch, D): each of the `parts`, of one event dimension, has the columns `columns` (n,) of them, and each column one part.
+
+    `mean` of a category is its most probable number; a draw draws every column.
+
+    >>> from reverie.core.counts import Poisson
+    >>> parts = [Poisson(torch.zeros(1, 1)), Category(torch.zeros(1, 2, 4))]
+    >>> row = Table(parts, [torch.tensor([1]), torch.tensor([0, 2])])
+    >>> row.terms(torch.tensor([[3.0, 0.0, 1.0]]))  # log 1/4, -1, log 1/4
+    tensor([[-1.3863, -1.0000, -1.3863]])
+    """
+
+    event_dims = 1
+
+    def __init__(self, parts: Sequence[Factorised], columns: Sequence[Tensor]):
+        self.parts, self.columns = parts, columns
+        self.order = torch.argsort(torch.cat(list(columns)))
+
+    def _each(self, of: Callable[[Factorised, Tensor], Tensor]) -> Tensor:
+        """What `of` says of each part and its columns, in the order of the table."""
+        return torch.cat([of(part, c) for part, c in zip(self.parts, self.columns, strict=True)], -1)[..., self.order]
+
+    @property
+    def mean(self) -> Tensor:
+        return self._each(lambda part, _: part.mean)
+
+    def sample(self, n: int | None = None) -> Tensor:
+        return self._each(lambda part, _: part.sample(n))
+
+    def terms(self, x: Tensor) -> Tensor:
+        return self._each(lambda part, c: part.terms(x[..., c]))
+
+    def denoise(self, y: Tensor, noise: float) -> Tensor:
+        return self._each(lambda part, c: part.denoise(y[..., c], noise))
