@@ -31,8 +31,8 @@ class VAEConfig:
     width: int = knob(512, "units of a hidden layer; of convolutions, channels at the finest scale", low=1, high=65536)
     depth: int = knob(2, "hidden layers; of convolutions, residual blocks at every scale", low=1, high=1000)
     skip: bool = knob(False, "a linear path beside the network, in the encoder and in the decoder")
-    prior: Literal["normal", "gaussian", "mixture"] = knob(
-        "mixture", "p(z): standard normal; one learned Gaussian; or that, and a mixture fitted at the end"
+    prior: Literal["normal", "gaussian", "fitted"] = knob(
+        "fitted", "p(z): standard normal; one learned Gaussian; or that, and a mixture fitted at the end"
     )
     components: int = knob(1000, "training examples that become Gaussians of the mixture prior, at most", low=1)
     closeness: float = knob(0.5, "how near dreams from the mixture stay to training examples", low=0.0, high=0.99)
