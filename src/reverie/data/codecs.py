@@ -10,7 +10,6 @@ from torch import Tensor
 from reverie.core.errors import BadInput
 from reverie.core.space import Column, Kind, Space
 
-
 TOP = 2**24 - 1  # up to here 32 bits hold every whole number
 
 
@@ -227,9 +226,10 @@ class Table:
 def _table_from_json(columns: list[Any]) -> Table | None:
     for column in columns:
         match column:
-            case [str(), "real" | "count" | "category", [*names], mean, scale] if (
-                {type(mean), type(scale)} <= {int, float} and all(type(name) is str for name in names)
-            ):
+            case [str(), "real" | "count" | "category", [*names], mean, scale] if {type(mean), type(scale)} <= {
+                int,
+                float,
+            } and all(type(name) is str for name in names):
                 continue
         return None
     try:

@@ -233,7 +233,9 @@ def _refuse_identifier(sheet: Sheet, name: str, remedy: str) -> None:
         return
     odd = [i for i, cell in enumerate(cells) if cell and _number(cell) is None]
     if 2 * len(odd) < many:
-        raise BadInput(f"{sheet.at(odd[0], name)}: {cells[odd[0]]!r} is not a number, as most are; mend it, or {remedy}")
+        raise BadInput(
+            f"{sheet.at(odd[0], name)}: {cells[odd[0]]!r} is not a number, as most are; mend it, or {remedy}"
+        )
     raise BadInput(f"{sheet.path.name}: column {name!r} has {different} texts in {many} rows, as names do; {remedy}")
 
 
@@ -243,7 +245,9 @@ def _levels(cells: Sequence[str]) -> tuple[str, ...]:
     for cell in sorted(set(cells) - {""}, reverse=True):
         names[_key(cell)] = cell
     numbers = {name: _number(name) for name in names.values()}
-    return tuple(sorted(numbers, key=lambda name: (numbers[name] or 0.0 if None not in numbers.values() else 0.0, name)))
+    return tuple(
+        sorted(numbers, key=lambda name: (numbers[name] or 0.0 if None not in numbers.values() else 0.0, name))
+    )
 
 
 def _labels(sheet: Sheet, name: str) -> tuple[np.ndarray, tuple[str, ...]]:
@@ -264,7 +268,10 @@ def _numbers(sheet: Sheet, column: Column, levels: Sequence[str]) -> np.ndarray:
         if not cell:
             continue
         if column.kind == "category":
-            number, wanted = place.get(_key(cell)), f"one of its categories ({', '.join(levels[:8])}{' …' * (len(levels) > 8)})"
+            number, wanted = (
+                place.get(_key(cell)),
+                f"one of its categories ({', '.join(levels[:8])}{' …' * (len(levels) > 8)})",
+            )
         elif column.kind == "count":
             number, wanted = _number(cell), "a count (0, 1, 2 …)"
             number = number if number is not None and number in range(TOP + 1) else None
