@@ -244,10 +244,8 @@ def _levels(cells: Sequence[str]) -> tuple[str, ...]:
     names: dict[str, str] = {}
     for cell in sorted(set(cells) - {""}, reverse=True):
         names[_key(cell)] = cell
-    numbers = {name: _number(name) for name in names.values()}
-    return tuple(
-        sorted(numbers, key=lambda name: (numbers[name] or 0.0 if None not in numbers.values() else 0.0, name))
-    )
+    numbers = {name: n for name in names.values() if (n := _number(name)) is not None}
+    return tuple(sorted(names.values(), key=lambda name: (numbers[name] if len(numbers) == len(names) else 0.0, name)))
 
 
 def _labels(sheet: Sheet, name: str) -> tuple[np.ndarray, tuple[str, ...]]:
@@ -274,7 +272,7 @@ def _numbers(sheet: Sheet, column: Column, levels: Sequence[str]) -> np.ndarray:
             )
         elif column.kind == "count":
             number, wanted = _number(cell), "a count (0, 1, 2 …)"
-            number = number if number is not None and number in range(TOP + 1) else None
+            number = number if number is not None and number.is_integer() and 0 <= number <= TOP else None
         else:
             number, wanted = _number(cell), "a finite number"
             number = number if number is not None and abs(number) <= LARGEST else None
