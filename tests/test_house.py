@@ -16,7 +16,7 @@ FLOORS = [
     {"run"},
     {"recording", "report"},
     {"flags", "progress"},
-    {"train", "inputs"},
+    {"train", "inputs", "outputs"},
     {"commands"},
     {"cli"},
 ]

@@ -1,7 +1,6 @@
 """The commands that use a finished run."""
 
-import csv
-import io
+import dataclasses
 import json
 from pathlib import Path
 from typing import Annotated, Any
@@ -9,17 +8,19 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 import tyro
-from PIL import Image
 from torch import Tensor
 
 from reverie.core import abilities
 from reverie.core.errors import BadInput
 from reverie.core.model import Repairs, Surprised
 from reverie.data import BUILTIN, Data, DataConfig, open_data
+from reverie.data.codecs import Standard, Table
+from reverie.data.data import without_holes
+from reverie.data.tables import SUFFIXES, open_like
 from reverie.evaluation import Score, from_json, to_json
 from reverie.evaluation import evaluate as measure
-from reverie.inputs import examples, read, read_observed
-from reverie.plots.pictures import grid, png
+from reverie.inputs import examples, read, read_observed, read_rows
+from reverie.outputs import described, repair_table, save_examples, write_csv
 from reverie.progress import bar, say
 from reverie.recording import write_npy
 from reverie.report import write_report
@@ -27,7 +28,7 @@ from reverie.run import Run, as_json, write_atomically
 
 Place = Annotated[str, tyro.conf.arg(metavar="FILE")]
 Folder = tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="RUN", help="a run folder")]]
-File = tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="FILE", help="a picture, or an .npy array")]]
+File = tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="FILE", help="a picture, an .npy array, or a table")]]
 
 
 def data(
@@ -40,7 +41,7 @@ def data(
 
     Args:
         data: a built-in name, a path, or hf:NAME
-        out: write some training examples here, as a picture
+        out: write some training examples here: a .png, an .npy array, or a .csv of a table
     """
     if not data:
         width = max(map(len, BUILTIN))
@@ -55,13 +56,13 @@ def data(
         "classes": ", ".join(opened.classes[:12]) + (" …" if len(opened.classes) > 12 else "") or "none",
         "entropy": "unknown" if opened.entropy is None else f"{opened.entropy:.4f} nats per example",
         "fingerprint": opened.fingerprint,
-    }
+    } | described(opened)
     for key, value in rows.items():
         print(f"{key:12}  {value}")
     for file, reason in opened.skipped:
         print(f"left out      {file}: {reason}")
     if out:
-        _save_examples(Path(out), opened.train.raw(slice(0, 64)), 8)
+        save_examples(Path(out), opened.train.raw(slice(0, 64)), 8, opened.codec)
 
 
 def dream(
@@ -77,14 +78,14 @@ def dream(
     Args:
         n: how many
         seed: of the latents
-        out: a .png of a grid, or an .npy array (n, *shape) in world units
+        out: a .png of a grid, an .npy array (n, *shape) in world units, or a .csv of rows of a table
         exact: draws from p(x) with the grain of p(x|z), not its mean
     """
     opened = Run.load(run)
     _at_least(n, 1, "-n")
     torch.manual_seed(seed)
     x = opened.codec.to_world(abilities.dream(opened.model, n, exact=exact))
-    _save_examples(Path(out), x, max(1, round(n**0.5)))
+    save_examples(Path(out), x, max(1, round(n**0.5)), opened.codec)
 
 
 def repair(
@@ -95,7 +96,7 @@ def repair(
     n: Annotated[int, tyro.conf.arg(aliases=["-n"])] = 8,
     noise: float = 0.0,
     seed: int = 0,
-    out: Place = "repaired.png",
+    out: Place = "",
 ) -> None:
     """Fill in what is missing, or take noise away.
 
@@ -103,29 +104,36 @@ def repair(
         observed: what was measured: all; left, right, top or bottom (that half); or a picture or boolean .npy, white or True where it was
         n: how many repairs to draw
         noise: standard deviation of the noise on what was measured, in world units (of 255 for pictures)
-        out: a .png (what was given, the mean repair, each repair), or an .npy array (n, examples, *shape)
+        out: a .png (what was given, the mean repair, each repair), or an .npy array (n, examples, *shape); of a table NAME.csv, which names NAME-1.csv … and NAME-uncertainty.csv; empty: repaired.png or repaired.csv
     """
     opened = Run.load(run)
     model = _able(opened, Repairs, "repair")
     _at_least(n, 1, "-n")
     _at_least(noise, 0, "--noise")
-    raw = read(opened, file)
-    x = opened.codec.to_model(raw)
-    known = read_observed(observed, opened)
+    torch.manual_seed(seed)
+    if isinstance(codec := opened.codec, Table):
+        if observed != "all" or noise:
+            raise BadInput("the empty cells of a table say what is missing; leave --observed and --noise out")
+        print(*repair_table(model, codec, *read_rows(opened, codec, file), n, Path(out or "repaired.csv")), sep="\n")
+        return
+    out = out or "repaired.png"
+    x, known = _with_holes(codec.to_model(read(opened, file)))
+    if (asked := read_observed(observed, opened)) is not None:
+        known = asked.expand_as(x) if known is None else known & asked
     if known is None and not noise:
         raise BadInput("nothing to repair: say what is missing with --observed, or how noisy it is with --noise")
-    known = None if known is None else known.expand_as(x)
-    unit = opened.codec.to_model(torch.ones(1)) - opened.codec.to_model(torch.zeros(1))
-    torch.manual_seed(seed)
+    unit = codec.to_model(torch.ones(1)) - codec.to_model(torch.zeros(1)) if noise else torch.zeros(1)
+    if unit.numel() > 1:
+        raise BadInput(f"--noise is one number, and {opened.name} has {unit.numel()} features of different scales")
     draws = model.repair(x, known, n, noise * float(unit))
     if Path(out).suffix == ".npy":
-        write_npy(Path(out), opened.codec.to_world(draws.flatten(0, 1)).unflatten(0, draws.shape[:2]).numpy())
+        write_npy(Path(out), codec.to_world(draws.flatten(0, 1)).unflatten(0, draws.shape[:2]).numpy())
         print(out)
         return
     grey = torch.zeros_like(x)
     given = x if known is None else torch.where(known, x, grey)
     rows = [torch.stack([given[i], draws[:, i].mean(0), *draws[:, i]]) for i in range(len(x))]
-    _save_examples(Path(out), opened.codec.to_world(torch.cat(rows)), n + 2)
+    save_examples(Path(out), codec.to_world(torch.cat(rows)), n + 2, codec)
 
 
 def surprise(
@@ -136,10 +144,10 @@ def surprise(
     seed: int = 0,
     out: Place = "surprise.csv",
 ) -> None:
-    """Say how surprising each example is: -log p(x).
+    """Say how surprising each example is: -log p(x), of what was measured.
 
     Args:
-        data: a picture, a folder of pictures, an .npy array, or a built-in name
+        data: a picture, a folder of pictures, an .npy array, a table, or a built-in name
         draws: importance samples for each example, where the model needs any
         out: a .csv with a row for each example
     """
@@ -148,21 +156,21 @@ def surprise(
     _at_least(draws, 1, "--draws")
     torch.manual_seed(seed)
     names, raw = examples(opened, data)
-    shift = opened.codec.log_abs_det(raw) if opened.space.kind == "real" else 0.0
-    file = io.StringIO()
-    table = csv.writer(file, lineterminator="\n")
-    table.writerow(["example", "nats", "error", "bits_per_dim", "ess", "method"])
+    table = [["example", "nats", "error", "bits_per_dim", "ess", "method"]]
     with bar("measuring surprise") as progress:
         for start in range(0, len(raw), 64):
-            found = model.surprise(opened.codec.to_model(raw[start : start + 64]), draws=draws)
-            nats = found.value - shift
+            part = raw[start : start + 64]
+            x, known = _with_holes(opened.codec.to_model(part))
+            found = model.surprise(x, known, draws=draws)
+            nats = found.value - opened.codec.log_abs_det(part)
+            counts = torch.ones_like(x).flatten(1).sum(1) if known is None else known.flatten(1).sum(1)
             ess = found.ess if found.ess is not None else [""] * len(nats)
-            for name, value, error, size in zip(names[start:], nats, found.error, ess, strict=False):
-                bits = float(value) / opened.space.dims / float(np.log(2))
+            for name, value, error, size, count in zip(names[start:], nats, found.error, ess, counts, strict=False):
+                bits = float(value) / max(int(count), 1) / float(np.log(2))
                 size = f"{float(size):.1f}" if size != "" else ""
-                table.writerow([name, f"{float(value):.3f}", f"{float(error):.3f}", f"{bits:.4f}", size, found.method])
+                table.append([name, f"{float(value):.3f}", f"{float(error):.3f}", f"{bits:.4f}", size, found.method])
             progress(min(start + 64, len(raw)), len(raw))
-    write_atomically(Path(out), file.getvalue().encode())
+    write_csv(Path(out), table)
     print(out)
 
 
@@ -185,8 +193,10 @@ def morph(
     opened = Run.load(run)
     _at_least(steps, 2, "--steps")
     start, end = (opened.codec.to_model(read(opened, file)[:1]) for file in (a, b))
+    if start.isnan().any() or end.isnan().any():
+        raise BadInput("a walk begins and ends at whole examples; fill the missing entries first, with: reverie repair")
     way = abilities.morph(opened.model, start, end, steps)[:, 0]
-    _save_examples(Path(out), opened.codec.to_world(way), steps)
+    save_examples(Path(out), opened.codec.to_world(way), steps, opened.codec)
 
 
 def evaluate(
@@ -206,9 +216,7 @@ def evaluate(
     """
     opened = Run.load(run)
     _at_least(draws, 1, "--draws")
-    told = _open(data, DataConfig()) if data else opened.data()
-    if told.space != opened.space:
-        raise BadInput(f"{told.name} has examples {told.space}, and {run} was trained on {opened.space}")
+    told = _other(opened, data) if data else opened.data()
     scores = measure(opened.model, told, draws=draws, seed=seed)
     if not data:
         write_atomically(opened.folder / "scores.json", as_json(to_json(scores)))
@@ -258,6 +266,22 @@ def _open(source: str, config: DataConfig) -> Data:
         return open_data(source, config, progress=progress)
 
 
+def _other(run: Run, source: str) -> Data:
+    """Data that a run was not trained on, prepared as those were that it was trained on."""
+    codec = run.codec
+    if isinstance(codec, Table) and Path(source).suffix.lower() in SUFFIXES:
+        return open_like(Path(source), codec)
+    told = _open(source, DataConfig())
+    if told.space != run.space:
+        raise BadInput(f"{told.name} has examples {told.space}, and {run.name} was trained on {run.space}")
+    return dataclasses.replace(told, codec=codec) if isinstance(codec, Standard) else told
+
+
+def _with_holes(x: Tensor) -> tuple[Tensor, Tensor | None]:
+    """x with 0 for NaN, and what was observed; None where everything was."""
+    return without_holes(x) if x.isnan().any() else (x, None)
+
+
 def _able(run: Run, ability: type, name: str) -> Any:
     if not isinstance(run.model, ability):
         raise BadInput(f"{run.name} is a {run.config['model']}, which cannot {name}")
@@ -267,23 +291,6 @@ def _able(run: Run, ability: type, name: str) -> Any:
 def _at_least(value: float, least: float, flag: str) -> None:
     if not value >= least:
         raise BadInput(f"{flag} is {value}; it must be at least {least}")
-
-
-def _save_examples(path: Path, world: Tensor, columns: int) -> None:
-    """Examples in world units as a picture grid or an array, by the name of the file."""
-    if path.suffix == ".npy":
-        write_npy(path, world.numpy())
-    elif world.dim() != 4:
-        raise BadInput(
-            f"examples of shape {tuple(world.shape[1:])} are no pictures; give --out a name that ends in .npy"
-        )
-    elif path.suffix.lower() == ".png":
-        pixels = world.numpy() if world.max() > 1 else world.numpy() * 255
-        image: Image.Image = grid(pixels.astype(np.uint8), columns)
-        write_atomically(path, png(image))
-    else:
-        raise BadInput(f"cannot write {path.name}: give --out a name that ends in .png or .npy")
-    print(path)
 
 
 def _json(scores: list[Score]) -> str:

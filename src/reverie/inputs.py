@@ -1,4 +1,4 @@
-"""What the commands read: pictures and arrays that must fit a run, and masks."""
+"""What the commands read: pictures, arrays and tables that must fit a run, and masks."""
 
 from pathlib import Path
 
@@ -8,14 +8,18 @@ from torch import Tensor
 
 from reverie.core.errors import BadInput
 from reverie.data import DataConfig, open_data
+from reverie.data.codecs import TOP, Table
 from reverie.data.pictures import is_picture, read_picture
+from reverie.data.tables import SUFFIXES, Sheet, coded, read_sheet
 from reverie.progress import say
 from reverie.run import Run
 
 
 def read(run: Run, file: str) -> Tensor:
-    """(examples, *shape) world units, from a picture or an array that fits the run's space."""
+    """(examples, *shape) world units, NaN where not measured, from what fits the run: a picture, an array, a table."""
     path = Path(file)
+    if isinstance(codec := run.codec, Table):
+        return read_rows(run, codec, file)[1]
     if path.suffix == ".npy":
         return _array(run, path)
     if not path.is_file():
@@ -26,6 +30,17 @@ def read(run: Run, file: str) -> Tensor:
         )
     raw = read_picture(path, run.space).unsqueeze(0)
     return raw if run.space.kind == "byte" else (raw > 127).to(raw.dtype)
+
+
+def read_rows(run: Run, codec: Table, file: str) -> tuple[Sheet, Tensor]:
+    """A table with the run's columns, as it is written and (rows, D) in world units, NaN where a cell is missing."""
+    path = Path(file)
+    if codec.space != run.space:
+        raise BadInput(f"{run.folder / 'config.json'} tells of two different tables; the folder is damaged")
+    if path.suffix.lower() not in SUFFIXES or not path.is_file():
+        raise BadInput(f"{run.name} was trained on a table, and {file} is none; give a .csv or .parquet file")
+    sheet = read_sheet(path)
+    return sheet, torch.from_numpy(coded(sheet, codec))
 
 
 def _array(run: Run, path: Path) -> Tensor:
@@ -40,13 +55,14 @@ def _array(run: Run, path: Path) -> Tensor:
         raise BadInput(f"{path} has shape {array.shape}; {run.name} needs (n, {', '.join(map(str, shape))})")
     if array.dtype.kind not in "buif":
         raise BadInput(f"{path} holds {array.dtype}, not numbers")
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
+    real = run.space.kind == "real"
+    if array.dtype.kind == "f" and (np.isinf(array) if real else ~np.isfinite(array)).any():
         raise BadInput(f"{path} holds values that are not finite; mark them with --observed and put 0 there")
-    if run.space.kind in ("byte", "bit"):
-        top = 255 if run.space.kind == "byte" else 1
+    if not real:
+        top = {"byte": 255, "bit": 1}.get(run.space.kind, TOP)
         if array.min() < 0 or array.max() > top or (array != np.round(array)).any():
             raise BadInput(f"{path} holds values other than the whole numbers 0 to {top}")
-        return torch.from_numpy(array.astype(np.uint8))
+        return torch.from_numpy(array.astype(np.uint8 if top < TOP else np.int32))
     return torch.from_numpy(array.astype(np.float32))
 
 

@@ -111,6 +111,10 @@ def training(state: State, data: Data, seed: int, fabric: Fabric) -> Iterator[Re
             state.step = config.steps
             yield Report(state.step, {}, 0.0)
         return
+    if not state.step:
+        _seed(seed_of(seed, 0, 0))  # the same for all processes
+        model.prepare(data)
+        state._move(0.0)
     model.train()
     rank, world = fabric.global_rank, fabric.world_size
     batches = data.batches(config.batch, seed, state.step, config, rank, world, str(fabric.device))

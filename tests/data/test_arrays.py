@@ -10,7 +10,7 @@ import torch
 
 from reverie.core.errors import BadInput
 from reverie.data import open_data
-from reverie.data.codecs import Bits, Bytes, Standard
+from reverie.data.codecs import Bits, Bytes, Counts, Standard
 
 RNG = np.random.default_rng(0)
 PICTURES = RNG.integers(0, 256, (30, 6, 4), np.uint8)
@@ -34,6 +34,7 @@ def every(data):
         (PICTURES[..., None].repeat(3, -1), (3, 6, 4), "byte"),
         (PICTURES > 100, (1, 6, 4), "bit"),
         ((PICTURES > 100).astype(np.int32).reshape(30, 24), (24,), "bit"),
+        (PICTURES.reshape(30, 24).astype(np.int64) * 300, (24,), "count"),
         (RNG.normal(size=(30, 5)), (5,), "real"),
         (RNG.normal(size=(30, 6, 4)).astype(np.float16), (1, 6, 4), "real"),
     ],
@@ -43,7 +44,7 @@ def test_what_a_shape_means(tmp_path, array, shape, kind):
     data = opened(tmp_path, array)
     assert data.space.shape == shape
     assert data.space.kind == kind
-    assert type(data.codec) is {"byte": Bytes, "bit": Bits, "real": Standard}[kind]
+    assert type(data.codec) is {"byte": Bytes, "bit": Bits, "real": Standard, "count": Counts}[kind]
     assert [len(s) for s in (data.train, data.valid, data.test)] == [24, 3, 3]
     if array.shape[-1] == 3:
         array = array.transpose(0, 3, 1, 2)
@@ -59,6 +60,41 @@ def test_real_numbers_are_standard_over_the_training_part(tmp_path):
     assert torch.allclose(x.mean(0), torch.zeros(3), atol=1e-5)
     assert torch.allclose(x.std(0, correction=0), torch.tensor([1.0, 1.0, 0.0]), atol=1e-5)
     assert torch.allclose(data.codec.to_world(data.test.x()), data.test.raw(), atol=1e-5)
+
+
+def holed(array, seed=1, share=0.2):
+    return np.where(np.random.default_rng(seed).random(array.shape) < share, np.nan, array)
+
+
+def test_nan_is_what_was_not_measured(tmp_path):
+    array = holed(RNG.normal(3, [1, 10, 5], (400, 3)))
+    data = opened(tmp_path, array)
+    raw, x, observed = data.train.raw(), data.train.x(), data.train.observed()
+    assert torch.equal(raw.isnan(), ~observed)
+    assert observed.double().mean() == pytest.approx(0.8, abs=0.05)
+    assert torch.equal(x == 0, ~observed)  # and nothing else is exactly the mean
+    for j in range(3):  # standard over what was measured
+        seen = x[:, j][observed[:, j]].double()
+        assert seen.mean().item() == pytest.approx(0, abs=1e-6)
+        assert seen.std(correction=0).item() == pytest.approx(1, abs=1e-6)
+    back = data.codec.to_world(x)[observed]
+    assert torch.allclose(back, raw[observed], atol=1e-5)
+    wanted = array.astype(np.float32)
+    seen = np.nan_to_num(every(data).numpy(), nan=-999.0)
+    wanted = np.nan_to_num(wanted, nan=-999.0)
+    assert np.array_equal(seen[np.lexsort(seen.T)], wanted[np.lexsort(wanted.T)])
+    assert torch.equal(data.valid.observed(2), ~data.valid.raw(slice(0, 2)).isnan())
+
+
+def test_every_nan_is_the_same(tmp_path):
+    array = holed(RNG.normal(size=(50, 3))).astype(np.float32)
+    first = opened(tmp_path, array)
+    odd = array.copy()
+    odd.view(np.uint32)[np.isnan(array)] = 0xFFC12345  # also not a number
+    assert odd.tobytes() != array.tobytes()
+    other = opened(tmp_path, odd, "b.npy")
+    assert other.fingerprint == first.fingerprint
+    assert other.train.raw().numpy().tobytes() == first.train.raw().numpy().tobytes()
 
 
 def test_the_order_of_the_rows_does_not_matter(tmp_path):
@@ -103,16 +139,19 @@ def spoiled(array, place, value):
 @pytest.mark.parametrize(
     ("array", "says"),
     [
-        (spoiled(PICTURES, (3, 1, 2), np.nan), r"1 values that are not finite, the first at \(3, 1, 2\)"),
-        (spoiled(PICTURES, (0, 0, 0), -np.inf), "not finite"),
-        (spoiled(PICTURES, (0, 0, 0), 1e300), "not finite"),
+        (spoiled(PICTURES, (3, 1, 2), np.inf), r"1 infinite values, the first at \(3, 1, 2\)"),
+        (spoiled(PICTURES, (0, 0, 0), -np.inf), "infinite"),
+        (spoiled(PICTURES, (0, 0, 0), 1e300), "infinite"),
+        (spoiled(PICTURES, (slice(None), 1, 2), np.nan), r"entry \(0, 1, 2\) of an example is measured in no training"),
+        (spoiled(RNG.normal(size=(30, 3)), (slice(None), 2), np.nan), r"entry \(2,\) of an example is measured in no"),
         (PICTURES.astype(object), "Python objects"),
         (np.array(["a", "b", "c"]), "not numbers"),
         (PICTURES.astype(complex), "not numbers"),
         (np.zeros((4, 2), "f4,f4"), "not numbers"),
         (PICTURES.astype(np.int64) - 1, "bytes go from 0 to 255"),
         (PICTURES.astype(np.int64) * 2, "bytes go from 0 to 255"),
-        (PICTURES.reshape(30, 24), "no pictures"),
+        (PICTURES.reshape(30, 24).astype(np.int64) - 300, "counts go from 0 to 16777215"),
+        (PICTURES.reshape(30, 24).astype(np.int64) * 2**20, "counts go from 0 to 16777215"),
         (np.float32(3), "shape"),
         (np.zeros(9), "shape"),
         (np.zeros((3, 1, 1, 1, 1)), "shape"),
@@ -195,7 +234,8 @@ def test_archives_that_do_not_say_what_is_what(tmp_path):
 def test_options_that_do_not_apply_are_refused(tmp_path):
     np.save(tmp_path / "real.npy", RNG.normal(size=(9, 2)))
     np.save(tmp_path / "bits.npy", PICTURES > 9)
-    for name in ("real.npy", "bits.npy"):
+    np.save(tmp_path / "counts.npy", PICTURES.reshape(30, 24))
+    for name in ("real.npy", "bits.npy", "counts.npy"):
         with pytest.raises(BadInput, match="binarise is for bytes"):
             open_data(tmp_path / name, binarise="static")
     for option in ({"size": (8, 8)}, {"fit": "pad"}, {"colour": "grey"}, {"count": 9}):

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 import torch
 
+from reverie.core.distributions import Gaussian
 from reverie.core.errors import BadInput
 from reverie.core.recipe import TrainingConfig
 from reverie.core.space import Space
 from reverie.data import data as room
-from reverie.data.codecs import Bytes
+from reverie.data.codecs import Bytes, Standard
 from reverie.data.data import Data, Split, content_hash, split_by_content
 
 
@@ -171,6 +172,38 @@ def test_a_batch_that_cannot_be_shared_is_refused(data):
     for size, world in ((10, 3), (1, 2)):
         with pytest.raises(BadInput, match="multiple"):
             next(data.batches(size, seed=0, world=world))
+
+
+def holed(n):
+    rows = np.stack([np.arange(n), np.where(np.arange(n) % 3, np.arange(n), np.nan)], 1).astype(np.float32)
+    whole = np.nan_to_num(rows)
+    codec = Standard((0.0, 0.0), (1.0, 2.0))
+    return Data("holed", Space((2,), "real"), codec, Split(rows, 0, n), Split(whole, 0, 2), Split(rows, 0, 2), {})
+
+
+def test_batches_say_what_was_observed():
+    data = holed(40)
+    assert data.train.holes
+    assert data.test.holes
+    assert not data.valid.holes
+    assert data.valid.observed() is None
+    assert torch.equal(data.test.observed(), torch.tensor([[True, False], [True, True]]))
+    for batch in islice(data.batches(7, seed=0), 12):
+        assert torch.equal(batch.observed[:, 0], torch.ones(7, dtype=torch.bool))
+        assert torch.equal(batch.observed[:, 1], batch.x[:, 0] % 3 > 0)
+        assert torch.equal(batch.x[:, 1], torch.where(batch.observed[:, 1], batch.x[:, 0] / 2, 0.0))
+    # One without holes among examples that have them is told the same way.
+    singles = [batch.observed for batch in islice(data.batches(1, seed=0), 40)]
+    assert sum(bool(o.all()) for o in singles) == 26
+    assert next(numbered(5).batches(2, seed=0)).observed is None
+
+
+def test_no_nan_reaches_a_gradient():
+    batch = next(holed(40).batches(40, seed=0))
+    loc = torch.zeros(2, requires_grad=True)
+    Gaussian(loc, torch.zeros(2)).log_prob(batch.x, batch.observed).sum().backward()
+    truth = torch.where(batch.observed, batch.x, 0.0).sum(0)  # d/dm of -(x - m)^2/2 at 0, of what was seen
+    assert torch.allclose(loc.grad, truth)
 
 
 def test_a_streamed_epoch_is_shuffled_beyond_its_windows(tmp_path, monkeypatch):

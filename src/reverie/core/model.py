@@ -67,6 +67,9 @@ class Model(nn.Module, ABC):
         """The losses of one round, lazily: code after a `yield` sees the step taken."""
         raise NotImplementedError(f"{type(self).__name__} has no phases; it is solved in closed form")
 
+    def prepare(self, data: Any) -> None:
+        """Sets what should begin near `data` (a Data). Called once, before the first round."""
+
     def solve(self, data: Any, config: TrainingConfig) -> None:
         """Fits to `data` (a Data) whatever needs no gradient: all of a model without learners, otherwise
         what is settled once the last round is done. Called once, on the weights that will be used."""

@@ -1,7 +1,7 @@
 """What one example is."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 import torch
@@ -43,7 +43,7 @@ class Space:
 
     shape: tuple[int, ...]  # (C, H, W) picture, (T, N) series, (D,) point
     kind: Kind
-    columns: tuple[Column, ...] = ()  # of a mixed space, one for each entry
+    columns: tuple[Column, ...] = field(default=(), repr=False)  # of a mixed space, one for each entry
 
     def __post_init__(self) -> None:
         if (self.kind == "mixed") != bool(self.columns) or (self.columns and self.shape != (len(self.columns),)):

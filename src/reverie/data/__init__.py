@@ -14,6 +14,7 @@ from reverie.data.config import DataConfig
 from reverie.data.data import Data, Split
 from reverie.data.folders import Progress, decode_folder
 from reverie.data.hub import open_hub
+from reverie.data.tables import SUFFIXES, open_table
 from reverie.data.toys import bars, kirby, rings, shifter
 
 # name -> how to open it
@@ -34,7 +35,7 @@ _USES = {
 def open_data(
     source: str | Path, config: DataConfig | None = None, *, progress: Progress | None = None, **options: Any
 ) -> Data:
-    """Opens a built-in name, a folder of pictures, an .npy or .npz file, or `hf:NAME`.
+    """Opens a built-in name, a folder of pictures, an array (.npy, .npz), a table (.csv, .parquet), or `hf:NAME`.
 
     Options are those of `DataConfig`; one that the source has no use for raises BadInput, as does a source
     that cannot be used. `progress(done, total)` is called while pictures are decoded for the first time.
@@ -69,8 +70,11 @@ def open_data(
     if path.suffix in (".npy", ".npz") and path.is_file():
         _refuse_unused(source, config, {"binarise", "seed"})
         return open_array(path, config)
+    if path.suffix.lower() in SUFFIXES and path.is_file():
+        _refuse_unused(source, config, {"kinds", "drop", "label"})
+        return open_table(path, config)
     if path.exists():
-        raise BadInput(f"{source} is neither a folder of pictures nor an .npy or .npz file")
+        raise BadInput(f"{source} is neither a folder of pictures nor an .npy, .npz, .csv or .parquet file")
     kinds = f"no data called {source!r}, and no such path; built in are {', '.join(BUILTIN)}"
     raise BadInput(f"no such path: {source}" if "/" in source or path.suffix else kinds)
 

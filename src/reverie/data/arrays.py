@@ -8,13 +8,14 @@ import numpy as np
 
 from reverie.core.errors import BadInput
 from reverie.core.space import Space
-from reverie.data.codecs import Binarised, Bits, Bytes, Codec, Standard
+from reverie.data.codecs import TOP, Binarised, Bits, Bytes, Codec, Counts, Standard
 from reverie.data.config import DataConfig
 from reverie.data.data import Data, content_hash, split_by_content, splits
 
 
 def open_array(path: Path, config: DataConfig) -> Data:
-    """Examples along the first axis: bytes (N, H, W), (N, C, H, W) or (N, H, W, C); bits; real points (N, D), pictures.
+    """Examples along the first axis: bytes (N, H, W), (N, C, H, W) or (N, H, W, C); bits; counts (N, D); real
+    points (N, D), pictures, with NaN where nothing was measured.
 
     An .npz holds `x` and perhaps labels `y`, or one array of any name. Nothing is ever unpickled.
     """
@@ -49,7 +50,7 @@ def from_array(
         order, cuts = split_by_content(hashes)
         array, labels = array[order], None if labels is None else labels[order]
     if array.dtype.kind == "f":
-        codec = _standard(array[: cuts[0]])
+        codec = _standard(array[: cuts[0]], name)
     made = splits(array, cuts, len(array), labels)
     spec = spec | binarise_spec(config)
     return Data(name, Space(array.shape[1:], codec.kind), codec, *made, spec=spec, classes=tuple(classes))
@@ -79,17 +80,26 @@ def _coded(array: np.ndarray, config: DataConfig) -> tuple[np.ndarray, Codec]:
             raise BadInput("--data.binarise is for bytes, and these are bits already; leave it out")
         return array.astype(np.uint8), Bits()
     if array.ndim == 2:
-        raise BadInput("whole numbers (N, D) are no pictures; save points as float32, pictures as (N, H, W)")
+        if config.binarise != "no":
+            raise BadInput("--data.binarise is for bytes, and these are counts (N, D); save pictures as (N, H, W)")
+        return array.astype(np.int32), Counts()
     array = array.astype(np.uint8)
     if config.binarise == "static":
         return binarised(array, np.random.default_rng([config.seed, 1])), Bits()
     return array, Binarised() if config.binarise == "dynamic" else Bytes()
 
 
-def _standard(train: np.ndarray) -> Standard:
-    """Of each feature for points; of all entries together for anything larger."""
+def _standard(train: np.ndarray, name: str) -> Standard:
+    """Of each feature for points; of all entries together for anything larger; over what was measured."""
     axes = 0 if train.ndim == 2 else None
-    mean, scale = np.atleast_1d(train.mean(axes, np.float64)), np.atleast_1d(train.std(axes, np.float64))
+    if (holes := np.isnan(train)).any():
+        if (never := holes.all(0)).any():
+            entry = tuple(int(i) for i in np.argwhere(never)[0])
+            raise BadInput(f"{name}: entry {entry} of an example is measured in no training example; leave it out")
+        train = train.astype(np.float64)
+        mean, scale = np.atleast_1d(np.nanmean(train, axes)), np.atleast_1d(np.nanstd(train, axes))
+    else:
+        mean, scale = np.atleast_1d(train.mean(axes, np.float64)), np.atleast_1d(train.std(axes, np.float64))
     scale = np.where(scale > 0, scale, 1.0)  # a feature that never changes
     return Standard(tuple(mean.tolist()), tuple(scale.tolist()))
 
@@ -117,13 +127,18 @@ def _examples(array: np.ndarray, name: str) -> np.ndarray:
     if array.dtype.kind == "f":
         with np.errstate(over="ignore"):  # too large for 32 bits becomes infinite, and is told below
             array = array.astype(np.float32)
-    if array.dtype.kind == "f" and not (good := np.isfinite(array)).all():
-        first = tuple(int(i) for i in np.argwhere(~good)[0])
-        raise BadInput(
-            f"{name} holds {int((~good).sum())} values that are not finite, the first at {first}; remove them"
-        )
-    if array.dtype.kind in "ui" and (array.min() < 0 or array.max() > 255):
-        raise BadInput(f"{name} holds whole numbers from {array.min()} to {array.max()}; bytes go from 0 to 255")
+    if array.dtype.kind == "f":
+        if (bad := np.isinf(array)).any():
+            first = tuple(int(i) for i in np.argwhere(bad)[0])
+            raise BadInput(f"{name} holds {int(bad.sum())} infinite values, the first at {first}; remove them")
+        array[np.isnan(array)] = np.nan  # not a number has many patterns of bits, and content is known by its bits
+    if array.dtype.kind in "ui":
+        top, what = (TOP, "counts") if array.ndim == 2 else (255, "bytes")
+        if array.min() < 0 or array.max() > top:
+            raise BadInput(
+                f"{name} holds whole numbers from {array.min()} to {array.max()}; {what} go from 0 to {top}, "
+                "other numbers are saved as float32"
+            )
     if array.ndim == 3:
         return array[:, None]
     if array.ndim == 4 and array.shape[1] not in (1, 3) and array.shape[3] in (1, 3):

@@ -8,14 +8,17 @@ import torch
 from torch import Tensor
 
 from reverie.core.errors import BadInput
-from reverie.core.space import Kind
+from reverie.core.space import Column, Kind, Space
+
+TOP = 2**24 - 1  # up to here 32 bits hold every whole number
 
 
 @runtime_checkable
 class Codec(Protocol):
-    """How raw entries become what a model sees."""
+    """How raw entries become what a model sees. A raw entry that was not measured is NaN, and stays so."""
 
-    kind: ClassVar[Kind]
+    @property
+    def kind(self) -> Kind: ...
 
     def to_model(self, raw: Tensor) -> Tensor:
         """(B, *shape) world units to float model units."""
@@ -26,7 +29,8 @@ class Codec(Protocol):
         ...
 
     def log_abs_det(self, raw: Tensor) -> Tensor:
-        """(B,) nats, log |d model / d world| of each example: -log p(world) = -log p(model) - log_abs_det."""
+        """(B,) nats, log |d model / d world| of each example, over what was measured:
+        -log p(world) = -log p(model) - log_abs_det."""
         ...
 
     def to_json(self) -> dict[str, Any]: ...
@@ -35,6 +39,15 @@ class Codec(Protocol):
 def _no_change(raw: Tensor) -> Tensor:
     # A likelihood of bytes or bits is a mass, which no change of labels alters.
     return torch.zeros(len(raw), device=raw.device)
+
+
+def _doubles(numbers: tuple[float, ...], like: Tensor) -> Tensor:
+    return torch.tensor(numbers, dtype=torch.float64, device=like.device)
+
+
+def _stretch(raw: Tensor, scale: Tensor) -> Tensor:
+    """(B,) the sum of -log scale over what was measured."""
+    return torch.where(raw.isnan(), 0.0, -scale.log()).flatten(1).sum(1).float()
 
 
 @dataclass(frozen=True)
@@ -121,20 +134,118 @@ class Standard:
         return (x.double() * scale + mean).float()
 
     def log_abs_det(self, raw: Tensor) -> Tensor:
-        _, scale = self._numbers(raw)
-        return -scale.log().expand(raw.shape[1:]).sum().float().expand(len(raw))
+        return _stretch(raw, _doubles(self.scale, raw))
 
     def _numbers(self, like: Tensor) -> tuple[Tensor, Tensor]:
-        mean = torch.tensor(self.mean, dtype=torch.float64, device=like.device)
-        return mean, torch.tensor(self.scale, dtype=torch.float64, device=like.device)
+        return _doubles(self.mean, like), _doubles(self.scale, like)
 
     def to_json(self) -> dict[str, Any]:
         return {"codec": "standard", "mean": list(self.mean), "scale": list(self.scale)}
 
 
+@dataclass(frozen=True)
+class Counts:
+    """0, 1, 2 …, as they are.
+
+    >>> Counts().to_world(torch.tensor([[2.7, -1.0]]))
+    tensor([[3, 0]], dtype=torch.int32)
+    """
+
+    kind: ClassVar[Kind] = "count"
+
+    def to_model(self, raw: Tensor) -> Tensor:
+        return raw.float()
+
+    def to_world(self, x: Tensor) -> Tensor:
+        return torch.round(x.clamp(0, TOP)).to(torch.int32)
+
+    def log_abs_det(self, raw: Tensor) -> Tensor:
+        return _no_change(raw)
+
+    def to_json(self) -> dict[str, Any]:
+        return {"codec": "counts"}
+
+
+@dataclass(frozen=True)
+class Table:
+    """The rows of a table: real columns shifted and scaled as by `Standard`, counts as they are, categories by number.
+
+    `levels`: what the categories of each column are called, () for numbers. `mean` and `scale` are 0 and 1 where a
+    column is not real. A table of real columns alone is of kind real, so that every family of points can learn it.
+
+    >>> table = Table((Column("age", "real"), Column("sex", "category", 2)), ((), ("f", "m")), (40.0, 0.0), (10.0, 1.0))
+    >>> table.to_model(torch.tensor([[50.0, 1.0], [torch.nan, 0.0]]))
+    tensor([[1., 1.],
+            [nan, 0.]])
+    """
+
+    columns: tuple[Column, ...]
+    levels: tuple[tuple[str, ...], ...]
+    mean: tuple[float, ...]
+    scale: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if len({len(part) for part in (self.columns, self.levels, self.mean, self.scale)}) != 1 or not self.columns:
+            raise BadInput("the columns of a table need levels, a mean and a scale each")
+        if len({column.name for column in self.columns}) < len(self.columns):
+            raise BadInput("two columns of a table have the same name; rename one")
+        for column, names, mean, scale in zip(self.columns, self.levels, self.mean, self.scale, strict=True):
+            if len(names) != column.levels or len(set(names)) < len(names):
+                raise BadInput(f"column {column.name!r} has {column.levels} levels and the names {names!r}")
+            real = column.kind == "real"
+            if not (math.isfinite(mean) and 0 < scale < math.inf) or not (real or (mean, scale) == (0, 1)):
+                raise BadInput(f"column {column.name!r} cannot have the mean {mean} and the scale {scale}")
+
+    @property
+    def kind(self) -> Kind:
+        return "real" if all(column.kind == "real" for column in self.columns) else "mixed"
+
+    @property
+    def space(self) -> Space:
+        """What one row is."""
+        return Space((len(self.columns),), self.kind, self.columns if self.kind == "mixed" else ())
+
+    def to_model(self, raw: Tensor) -> Tensor:
+        return ((raw.double() - _doubles(self.mean, raw)) / _doubles(self.scale, raw)).float()
+
+    def to_world(self, x: Tensor) -> Tensor:
+        """(B, D) float64: real numbers, the nearest counts, the nearest numbers of categories."""
+        world = x.double() * _doubles(self.scale, x) + _doubles(self.mean, x)
+        tops = {"real": math.inf, "count": float(TOP)}
+        top = _doubles(tuple(tops.get(c.kind, c.levels - 1.0) for c in self.columns), x)
+        return torch.where(top.isinf(), world, torch.minimum(world.round().clamp(min=0), top))
+
+    def log_abs_det(self, raw: Tensor) -> Tensor:
+        return _stretch(raw, _doubles(self.scale, raw))
+
+    def to_json(self) -> dict[str, Any]:
+        parts = zip(self.columns, self.levels, self.mean, self.scale, strict=True)
+        return {"codec": "table", "columns": [[c.name, c.kind, list(n), mean, scale] for c, n, mean, scale in parts]}
+
+
+def _table_from_json(columns: list[Any]) -> Table | None:
+    for column in columns:
+        match column:
+            case [str(), "real" | "count" | "category", [*names], mean, scale] if {type(mean), type(scale)} <= {
+                int,
+                float,
+            } and all(type(name) is str for name in names):
+                continue
+        return None
+    try:
+        return Table(
+            tuple(Column(name, kind, len(names)) for name, kind, names, _, _ in columns),
+            tuple(tuple(names) for _, _, names, _, _ in columns),
+            tuple(float(mean) for *_, mean, _ in columns),
+            tuple(float(scale) for *_, scale in columns),
+        )
+    except (BadInput, OverflowError):
+        return None
+
+
 def codec_from_json(values: Any) -> Codec:
     """The inverse of `to_json`; BadInput for anything else."""
-    for codec in (Bytes(), Bits(), Binarised()):
+    for codec in (Bytes(), Bits(), Binarised(), Counts()):
         if values == codec.to_json():
             return codec
     match values:
@@ -144,4 +255,6 @@ def codec_from_json(values: Any) -> Codec:
             numbers = mean + scale
             if all(type(v) in (int, float) and math.isfinite(v) for v in numbers) and min(scale) > 0:
                 return Standard(tuple(map(float, mean)), tuple(map(float, scale)))
+        case {"codec": "table", "columns": [*columns], **more} if not more and (table := _table_from_json(columns)):
+            return table
     raise BadInput(f"unknown codec {str(values)[:60]!r}; the folder is damaged or from another version")

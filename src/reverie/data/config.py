@@ -17,4 +17,7 @@ class DataConfig:
     colour: Literal["auto", "grey", "rgb"] = knob("auto", "pictures: auto takes colour where any picture has it")
     binarise: Literal["no", "static", "dynamic"] = knob("no", "bytes to bits by coins thrown once, or at every look")
     count: int | None = knob(None, "examples to make, where the data are made", low=3)
+    kinds: str = knob("", "tables: what a column is where it is not what it seems, as age=real,sex=category")
+    drop: str = knob("", "tables: columns to leave out, as name,id")
+    label: str = knob("", "tables: the column that says what each row is; it becomes the labels")
     seed: int = knob(0, "of what is made or thrown", low=0)

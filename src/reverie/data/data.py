@@ -5,6 +5,7 @@ import itertools
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +26,21 @@ WINDOW = 16 * 2**20  # bytes of a file that are in memory at a time, twice (one 
 BLOCK = 64  # rows that are read together; fewer where a window does not hold as many
 
 
+def without_holes(x: Tensor) -> tuple[Tensor, Tensor]:
+    """x with 0 where it was NaN, and `observed` (bool, same shape): True where it was not.
+
+    >>> without_holes(torch.tensor([1.0, torch.nan]))
+    (tensor([1., 0.]), tensor([ True, False]))
+    """
+    observed = ~x.isnan()
+    return torch.where(observed, x, 0.0), observed
+
+
 class Split:
     """Some rows of a source, in world units: of an array in memory, or of an .npy file that is read in pieces.
 
-    Rows lie in the order of the hash of their content, so that any run of them is a fair sample.
+    Rows lie in the order of the hash of their content, so that any run of them is a fair sample. In rows of real
+    numbers NaN is what was not measured.
     """
 
     def __init__(self, source: np.ndarray | Path, start: int, stop: int, labels: np.ndarray | None = None):
@@ -48,10 +60,22 @@ class Split:
         return torch.from_numpy(np.array(array[np.asarray(rows) + self.start]))
 
     def x(self, limit: int | None = None) -> Tensor:
-        """(n, *shape) model units, of the first `limit` rows; the same ones every time, also where a codec draws."""
+        """(n, *shape) model units, of the first `limit` rows, 0 where nothing was measured; the same ones every time,
+        also where a codec draws."""
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(0)  # torch.manual_seed would reach the devices too
-            return self.codec.to_model(self.raw(slice(0, limit)))
+            x = self.codec.to_model(self.raw(slice(0, limit)))
+        return without_holes(x)[0] if self.holes else x
+
+    def observed(self, limit: int | None = None) -> Tensor | None:
+        """(n, *shape) bool, of the first `limit` rows, True = measured; None where the split has no holes."""
+        return ~self.raw(slice(0, limit)).isnan() if self.holes else None
+
+    @cached_property
+    def holes(self) -> bool:
+        """Is there an entry, in any row, that was not measured?"""
+        parts = range(0, len(self) if self._open().dtype.kind == "f" else 0, 4096)
+        return any(bool(self.raw(slice(i, i + 4096)).isnan().any()) for i in parts)
 
     @property
     def in_memory(self) -> bool:
@@ -142,6 +166,7 @@ class Data:
         Batch t holds places t*size … (t+1)*size - 1 of the epochs laid end to end, each epoch in an order of
         its own, so none is ragged. Of `world` processes each takes its share of every batch. With a `config`,
         pictures are augmented as it says, with torch's own random numbers at the time a batch is taken.
+        `observed` is given with every batch, or, where the training examples have no holes, with none.
         """
         if size < world or size % world:
             raise BadInput(f"a batch of {size} cannot be shared by {world} processes; make it a multiple of {world}")
@@ -154,7 +179,8 @@ class Data:
             x = self.codec.to_model(raw)
             if picture and config is not None:
                 x = augment(x, config, self.space.kind)
-            yield Batch(x, None, None if labels is None else labels[rows])
+            x, observed = without_holes(x) if self.train.holes else (x, None)
+            yield Batch(x, observed, None if labels is None else labels[rows])
 
     def _rows(
         self, size: int, seed: int, start: int, offset: int, share: int, device: str

@@ -1,17 +1,19 @@
 """The variational autoencoder (Kingma & Welling 2013, arXiv 1312.6114; Rezende, Mohamed & Wierstra 2014)."""
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
 import torch
-from jaxtyping import Float
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from reverie.core.config import knob
-from reverie.core.distributions import Factorised, Gaussian
+from reverie.core.distributions import Factorised, Reparameterised
 from reverie.core.errors import BadInput
 from reverie.core.model import Batch, Phase
 from reverie.core.recipe import TrainingConfig
@@ -20,8 +22,16 @@ from reverie.maths.bounds import perceived
 from reverie.maths.objectives import surrogate
 from reverie.models.latent import LatentModel
 from reverie.nets import conv, mlp
-from reverie.nets.likelihoods import head
-from reverie.nets.priors import FittedMixture, LearnedGaussian, Prior, prior
+from reverie.nets.likelihoods import Likelihood, head
+from reverie.nets.posteriors import posterior
+from reverie.nets.priors import FittedMixture, LearnedGaussian, Prior, VampPrior, prior
+from reverie.nets.senses import Senses
+
+NETS: dict[str, Callable[..., tuple[nn.Module, nn.Module]]] = {
+    "mlp": mlp.autoencoder,
+    "residual": partial(mlp.autoencoder, residual=True),
+    "conv": conv.autoencoder,
+}
 
 
 @dataclass(frozen=True)
@@ -31,15 +41,22 @@ class VAEConfig:
     width: int = knob(512, "units of a hidden layer; of convolutions, channels at the finest scale", low=1, high=65536)
     depth: int = knob(2, "hidden layers; of convolutions, residual blocks at every scale", low=1, high=1000)
     skip: bool = knob(False, "a linear path beside the network, in the encoder and in the decoder")
-    prior: Literal["normal", "gaussian", "fitted"] = knob(
-        "fitted", "p(z): standard normal; one learned Gaussian; or that, and a mixture fitted at the end"
+    prior: Literal["normal", "gaussian", "fitted", "mixture", "vamp", "flow"] = knob(
+        "fitted",
+        "p(z): standard normal; one learned Gaussian; that, and a mixture fitted at the end; "
+        "a learned mixture; one of encoded pseudo-inputs; a normalising flow",
     )
-    components: int = knob(1000, "training examples that become Gaussians of the mixture prior, at most", low=1)
-    closeness: float = knob(0.5, "how near dreams from the mixture stay to training examples", low=0.0, high=0.99)
+    components: int = knob(1000, "Gaussians of a mixture; of the fitted one, at most", low=1)
+    closeness: float = knob(0.5, "how near dreams from the fitted mixture stay to training examples", low=0.0, high=0.99)
+    posterior: Literal["gaussian", "flow"] = knob("gaussian", "q(z|x): a diagonal Gaussian; or one bent by a flow")
+    likelihood: Likelihood = knob("auto", "p(x|z), of those that fit the kind of data; auto takes the usual one")
     logistics: int = knob(1, "logistic densities in the likelihood of a byte", low=1, high=1000)
+    holes: bool = knob(False, "the encoder is told which entries were measured")
+    classes: int = knob(0, "labels to condition on, as many as the data have; 0: none", low=0)
     objective: Literal["elbo", "stl", "iwae", "dreg"] = knob(
         "elbo",
-        "what is raised: the evidence bound; its sticking-the-landing gradient; the bound of many draws; its doubly reparameterised gradient",
+        "what is raised: the evidence bound; its sticking-the-landing gradient; "
+        "the bound of many draws; its doubly reparameterised gradient",
     )
     draws: int = knob(1, "draws of z for each example, which together make one bound of iwae and dreg", low=1)
     repeats: int = knob(1, "such bounds, which are averaged", low=1)
@@ -51,36 +68,41 @@ class VAEConfig:
 
 
 class VAE(LatentModel):
-    """p(z) p(x|z) with a recognition model q(z|x) = N(mu(x), diag sigma(x)^2), trained by the evidence bound
+    """p(z) p(x|z) with a recognition model q(z|x), trained by a bound of the evidence,
 
-        log p(x) >= E_q log p(x|z) - KL(q(z|x) || p(z)).
+        log p(x) >= E_q log p(x|z) - KL(q(z|x) || p(z)),
 
-    >>> vae = VAE(VAEConfig(latent=2, width=8), Space((1, 4, 4), "bit"))
+    or by a tighter one. Prior, posterior, likelihood, net and objective are chosen one by one; any go together.
+
+    >>> vae = VAE(VAEConfig(latent=2, width=8, prior="vamp", components=5), Space((1, 4, 4), "bit"))
     >>> vae.sample(3).shape
     torch.Size([3, 1, 4, 4])
     """
 
     Config = VAEConfig
+    kinds = ("bit", "byte", "real", "count", "mixed")
     prior: Prior
 
     def __init__(self, config: VAEConfig, space: Space):
-        super().__init__(config, space)
+        super().__init__(config, space, config.classes)
         if config.free_bits and config.objective != "elbo":
             raise BadInput(f"free bits belong to --model.objective elbo; {config.objective} has none, set them to 0")
-        self.prior = prior(config.prior, config.latent, config.components, config.closeness)
+        if config.classes and config.prior == "vamp":
+            raise BadInput("pseudo-inputs have no labels; take another --model.prior than vamp, or --model.classes 0")
         self.sweeps, self.doubt = config.sweeps, config.doubt
-        self.likelihood = head(space, components=config.logistics)
-        builders: dict[str, Callable[..., tuple[nn.Module, nn.Module]]] = {
-            "mlp": mlp.autoencoder,
-            "residual": partial(mlp.autoencoder, residual=True),
-            "conv": conv.autoencoder,
-        }
-        self.encoder, self.decoder = builders[config.net](
-            space.shape, 2 * config.latent, config.latent, self.likelihood.outputs, config.width, config.depth
+        self.prior = prior(config.prior, config.latent, config.components, config.closeness, space)
+        if isinstance(self.prior, VampPrior):
+            self.prior.perceive = self.encode
+        self.senses = Senses(space, config.classes, config.holes)
+        self.posterior = posterior(config.posterior, config.latent)
+        self.likelihood = head(space, config.likelihood, config.logistics)
+        causes = config.latent + config.classes
+        self.encoder, self.decoder = NETS[config.net](
+            self.senses.shape, self.posterior.code, causes, self.likelihood.outputs, config.width, config.depth
         )
         if config.skip:
-            self.encoder_skip = nn.Linear(space.dims, config.latent)
-            self.decoder_skip = nn.Linear(config.latent, self.likelihood.shifts, bias=False)
+            self.encoder_skip = nn.Linear(math.prod(self.senses.shape), config.latent)
+            self.decoder_skip = nn.Linear(causes, self.likelihood.shifts, bias=False)
 
     @classmethod
     def recipe(cls, space: Space, count: int) -> tuple[VAEConfig, TrainingConfig]:
@@ -109,18 +131,30 @@ class VAE(LatentModel):
         )
 
     def encode(
-        self, x: Float[Tensor, "B *shape"], observed: Tensor | None = None, given: Tensor | None = None
-    ) -> Gaussian:
-        mean, log_scale = self.encoder(x).chunk(2, -1)
+        self,
+        x: Float[Tensor, "B *shape"],
+        observed: Bool[Tensor, "B *shape"] | None = None,
+        given: Int[Tensor, " B"] | None = None,
+    ) -> Reparameterised:
+        seen = self.senses(x, observed, given)
+        code = self.encoder(seen)
         if self.config.skip:
-            mean = mean + self.encoder_skip(x.flatten(1))
-        return Gaussian(mean, log_scale.clamp(-7, 3))
+            code = code + F.pad(self.encoder_skip(seen.flatten(1)), (0, self.posterior.code - self.config.latent))
+        return self.posterior(code)
 
-    def decode(self, z: Float[Tensor, "B Z"], given: Tensor | None = None) -> Factorised:
-        raw = self.decoder(z)
-        if self.config.skip:
-            return self.likelihood(raw, self.decoder_skip(z))
-        return self.likelihood(raw)
+    def decode(self, z: Float[Tensor, "B Z"], given: Int[Tensor, " B"] | None = None) -> Factorised:
+        if self.classes:
+            if given is None:
+                raise BadInput(f"this machine was trained with labels; say which of 0 to {self.classes - 1} is given")
+            z = torch.cat([z, F.one_hot(given, self.classes).to(z.dtype)], 1)
+        shift = self.decoder_skip(z) if self.config.skip else None
+        return self.likelihood(self.decoder(z), shift)
+
+    @torch.no_grad()
+    def prepare(self, data: Any) -> None:
+        """Before the first round: pseudo-inputs begin as training examples."""
+        if isinstance(self.prior, VampPrior):
+            self.prior.start(data.train.x(self.config.components).to(self.label_shares.device))
 
     @torch.no_grad()
     def solve(self, data: Any, config: TrainingConfig) -> None:
@@ -128,20 +162,33 @@ class VAE(LatentModel):
         super().solve(data, config)
         if not isinstance(self.prior, (LearnedGaussian, FittedMixture)):
             return
-        device = next(self.parameters()).device
+        device = self.label_shares.device
         batches = data.batches(min(256, len(data.train)), seed=1, config=_gentler(config), device=str(device))
         z: list[Tensor] = []
         while sum(map(len, z)) < max(8192, 50 * self.config.latent):
-            z.append(self.encode(next(batches).x).sample())
+            z.append(self._perceived(next(batches)).sample())
         self.prior.fit(torch.cat(z))
         if isinstance(self.prior, FittedMixture):
-            x = data.train.x(self.config.components).to(device)
-            x = torch.cat([x, x.flip(-1)]) if config.mirror else x
-            self.prior.place(torch.cat([self.encode(part).mean for part in x[: self.config.components].split(256)]))
+            self.prior.place(torch.cat([self._perceived(part).mean for part in self._examples(data, config.mirror)]))
+
+    def _perceived(self, batch: Batch) -> Reparameterised:
+        return perceived(self, batch.x, batch.observed, batch.given if self.classes else None)
+
+    def _examples(self, data: Any, mirror: bool) -> Iterator[Batch]:
+        """The training examples (and their mirror images) that become Gaussians of the fitted mixture."""
+        most, device = self.config.components, self.label_shares.device
+        x, observed, given = data.train.x(most), data.train.observed(most), data.train.labels
+        given = None if given is None else given[: len(x)]
+        if mirror:
+            x, observed, given = (
+                None if t is None else torch.cat([t, t if t.dim() == 1 else t.flip(-1)])[:most] for t in (x, observed, given)
+            )
+        for rows in torch.arange(len(x)).split(256):
+            yield Batch(*(None if t is None else t[rows].to(device) for t in (x, observed, given)))
 
     def phases(self, batch: Batch, step: int) -> Iterator[Phase]:
         config = self.config
-        q = perceived(self, batch.x, batch.observed, batch.given if self.classes else None)
+        q = self._perceived(batch)
         if self.training:
             self.prior.follow(q)
         weight = config.beta * (min(1.0, (step + 1) / config.warmup) if config.warmup else 1.0)

@@ -1,0 +1,297 @@
+"""Tables in .csv and .parquet files: what their columns are, and rows with holes."""
+
+import csv
+import io
+import math
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from reverie.core.errors import BadInput
+from reverie.core.space import Column
+from reverie.data.codecs import TOP, Table
+from reverie.data.config import DataConfig
+from reverie.data.data import Data, content_hash, split_by_content, splits
+
+SUFFIXES = (".csv", ".parquet")
+MISSING = frozenset(("", "NA", "N/A", "NaN", "nan", "NULL", "null", "?"))  # a cell that was not measured
+LARGEST = float(np.finfo(np.float32).max)
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+_INFINITE = re.compile(r"[+-]?inf(inity)?", re.IGNORECASE)
+
+
+class Sheet(NamedTuple):
+    """A table as it is written: every cell a text."""
+
+    path: Path
+    names: list[str]
+    rows: list[list[str]]
+    places: list[str]  # where each row lies, for messages
+    delimiter: str = ","
+
+    def cells(self, name: str) -> list[str]:
+        """The texts of a column, without the spaces around them; "" where the cell is missing."""
+        if name not in self.names:
+            raise BadInput(
+                f"{self.path.name} has no column {name!r}; it has {', '.join(self.names)}. "
+                "Add it, with empty cells where it is not known"
+            )
+        place = self.names.index(name)
+        return ["" if (text := row[place].strip()) in MISSING else text for row in self.rows]
+
+    def at(self, row: int, name: str) -> str:
+        return f"{self.path.name} {self.places[row]}, column {name!r}"
+
+
+def read_sheet(path: Path) -> Sheet:
+    """The cells of a .csv (UTF-8, a header, cells apart by comma, semicolon or tab) or .parquet file.
+
+    BadInput names the file, and the line where there is one.
+    """
+    sheet = _read_parquet(path) if path.suffix.lower() == ".parquet" else _read_csv(path)
+    if "" in sheet.names:
+        raise BadInput(f"{path}: column {sheet.names.index('') + 1} has no name; give it one in the first line")
+    if len(set(sheet.names)) < len(sheet.names):
+        twice = next(name for name in sheet.names if sheet.names.count(name) > 1)
+        raise BadInput(f"{path} has two columns called {twice!r}; rename one")
+    if not sheet.rows:
+        raise BadInput(f"{path} has a header and no rows; at least 3 are needed")
+    return sheet
+
+
+def _read_csv(path: Path) -> Sheet:
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise BadInput(f"{path} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise BadInput(f"{path} is not UTF-8 text (byte {error.start}); save it as UTF-8") from error
+    if "\0" in text:
+        raise BadInput(f"{path} is not text; save it as .csv in UTF-8")
+    header = next((line for line in text.splitlines() if line.strip()), "")
+    delimiter = next((mark for mark in ",;\t" if mark in header), ",")
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    rows, lines, before = [], [], 0
+    try:
+        for row in reader:
+            if row:  # not a blank line
+                rows.append(row)
+                lines.append(before + 1)
+            before = reader.line_num
+    except csv.Error as error:
+        raise BadInput(f"{path.name} line {before + 1}: {error}; mend its quotes") from error
+    if not rows:
+        raise BadInput(f"{path} is empty; a table needs a header and rows")
+    names = [name.strip() for name in rows[0]]
+    if all(name in MISSING or _number(name) is not None for name in names) and any(names):
+        raise BadInput(f"{path} has no header: its first line holds numbers; put the names of the columns there")
+    for row, line in zip(rows, lines, strict=True):
+        if len(row) != len(names):
+            raise BadInput(f"{path.name} line {line} has {len(row)} cells, and the header {len(names)}; mend that line")
+    return Sheet(path, names, rows[1:], [f"line {line}" for line in lines[1:]], delimiter)
+
+
+def _read_parquet(path: Path) -> Sheet:
+    try:
+        import pyarrow
+        from pyarrow import parquet
+    except ImportError as error:
+        raise BadInput(
+            f"{path} needs the package pyarrow, which is not installed: pip install 'reverie[tables]'"
+        ) from error
+    try:
+        table = parquet.ParquetFile(path).read()
+    except (pyarrow.ArrowException, OSError, ValueError) as error:
+        raise BadInput(f"{path} is not a whole parquet file ({' '.join(str(error).split())[:80]})") from error
+    columns = []
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        try:
+            columns.append(["" if text is None else text for text in column.cast(pyarrow.string()).to_pylist()])
+        except (pyarrow.ArrowException, ValueError) as error:
+            raise BadInput(f"{path}: column {name!r} holds {column.type}, neither numbers nor text") from error
+    rows = [list(row) for row in zip(*columns, strict=True)]
+    names = [name.strip() for name in table.column_names]
+    return Sheet(path, names, rows, [f"row {i + 1}" for i in range(len(rows))])
+
+
+def _number(text: str) -> float | None:
+    """A number, perhaps infinite; None for any other text."""
+    return float(text) if _NUMBER.fullmatch(text) or _INFINITE.fullmatch(text) else None
+
+
+def _key(text: str) -> str:
+    """What a category is known by: programs that know no whole numbers with holes write 1 as 1.0."""
+    return re.sub(r"\.0+$", "", text) if _NUMBER.fullmatch(text) else text
+
+
+def open_table(path: Path, config: DataConfig) -> Data:
+    """Rows of a table, split by content. Empty cells, NA, N/A, NaN, nan, NULL, null and ? were not measured.
+
+    A column whose cells are all numbers is a category if they are two whole numbers; a count if all are whole, the
+    smallest 0 or 1 and the greatest at most 100; otherwise real. Any other column is a category, its levels
+    the sorted texts. `kinds` says otherwise, `drop` leaves columns out, and `label` makes one the labels.
+    """
+    sheet = read_sheet(path)
+    kinds, dropped = _asked(sheet, config)
+    names = [name for name in sheet.names if name not in dropped and name != config.label]
+    if not names:
+        raise BadInput(f"{path} has no columns left; drop fewer")
+    columns, levels = [], []
+    for name in names:
+        kind = kinds.get(name) or _seeming(sheet, name)
+        levels.append(_levels(sheet.cells(name)) if kind == "category" else ())
+        columns.append(Column(name, kind, len(levels[-1])))
+    zeros, ones = (0.0,) * len(names), (1.0,) * len(names)
+    raw = coded(sheet, Table(tuple(columns), tuple(levels), zeros, ones))  # scales come from the training part
+    labels, classes = _labels(sheet, config.label) if config.label else (None, ())
+    spec: dict[str, Any] = {"source": str(path.absolute())}
+    spec |= {key: getattr(config, key) for key in ("kinds", "drop", "label") if getattr(config, key)}
+    if labels is not None:  # copies of a row lie by their label, whatever line they came from
+        order = np.argsort(labels, kind="stable")
+        raw, labels = raw[order], labels[order]
+    order, cuts = split_by_content(_hashes(raw))
+    raw, labels = raw[order], None if labels is None else labels[order]
+    codec = _fitted(raw[: cuts[0]], columns, levels, path.name)
+    return Data(path.name, codec.space, codec, *splits(raw, cuts, len(raw), labels), spec=spec, classes=classes)
+
+
+def open_like(path: Path, codec: Table) -> Data:
+    """A table with the columns of another, seen as that one was: new data for a machine that has learned."""
+    raw = coded(read_sheet(path), codec)
+    order, cuts = split_by_content(_hashes(raw))
+    return Data(path.name, codec.space, codec, *splits(raw[order], cuts, len(raw), None), {"source": str(path)})
+
+
+def coded(sheet: Sheet, codec: Table) -> np.ndarray:
+    """(N, D) float64 world units of the codec's columns, in its order: NaN where missing, a category its number.
+
+    BadInput for a cell that its column cannot hold. The sheet may have other columns too.
+    """
+    return np.stack([_numbers(sheet, *pair) for pair in zip(codec.columns, codec.levels, strict=True)], 1)
+
+
+def worded(codec: Table, raw: np.ndarray) -> list[list[str]]:
+    """The texts of rows (N, D) in world units, "" where NaN; digits that the spread of a column drowns are left out."""
+    return [["" if math.isnan(v) else word(codec, j, v) for j, v in enumerate(row)] for row in raw.tolist()]
+
+
+def word(codec: Table, place: int, value: float) -> str:
+    """The text of one cell."""
+    if codec.columns[place].kind == "real":
+        return repr(round(value, 5 - math.floor(math.log10(codec.scale[place]))))
+    return codec.levels[place][int(value)] if codec.levels[place] else str(int(value))
+
+
+def _hashes(raw: np.ndarray) -> np.ndarray:
+    return np.array([content_hash(row.tobytes()) for row in raw], np.uint64)
+
+
+def _asked(sheet: Sheet, config: DataConfig) -> tuple[dict[str, Any], set[str]]:
+    """Kinds of columns by name, and the names of those to leave out."""
+    dropped = set(_listed(config.drop))
+    kinds: dict[str, Any] = {}
+    for part in _listed(config.kinds):
+        name, _, kind = (word.strip() for word in part.rpartition("="))
+        if kind not in ("real", "count", "category") or not name:
+            raise BadInput(f"--data.kinds {part!r} is not NAME=real, NAME=count or NAME=category")
+        kinds[name] = kind
+    for name in [*dropped, *kinds, *([config.label] if config.label else [])]:
+        if name not in sheet.names:
+            raise BadInput(f"{sheet.path.name} has no column {name!r}; it has {', '.join(sheet.names)}")
+    return kinds, dropped
+
+
+def _listed(text: str) -> list[str]:
+    """The parts of a list; one that holds a comma is quoted."""
+    return [part.strip() for part in next(csv.reader([text], skipinitialspace=True), []) if part.strip()]
+
+
+def _seeming(sheet: Sheet, name: str) -> Any:
+    """The kind that a column seems to be."""
+    cells = [cell for cell in sheet.cells(name) if cell]
+    if not cells:
+        raise BadInput(f"{sheet.path.name}: column {name!r} has no measured cell; leave it out: --data.drop {name}")
+    numbers = [n for cell in cells if (n := _number(cell)) is not None]
+    if len(numbers) < len(cells):
+        _refuse_identifier(sheet, name, f"leave it out with --data.drop {name}, or say --data.kinds {name}=category")
+        return "category"
+    if not all(n.is_integer() for n in numbers):
+        return "real"
+    if len(set(numbers)) == 2:
+        return "category"
+    return "count" if min(numbers) in (0, 1) and max(numbers) <= 100 else "real"
+
+
+def _refuse_identifier(sheet: Sheet, name: str, remedy: str) -> None:
+    """A column that says something else in nearly every row says nothing that could be learned."""
+    cells = sheet.cells(name)
+    many, different = sum(map(bool, cells)), len(set(cells) - {""})
+    if different < 10 or different <= 0.9 * many:
+        return
+    odd = [i for i, cell in enumerate(cells) if cell and _number(cell) is None]
+    if 2 * len(odd) < many:
+        raise BadInput(
+            f"{sheet.at(odd[0], name)}: {cells[odd[0]]!r} is not a number, as most are; mend it, or {remedy}"
+        )
+    raise BadInput(f"{sheet.path.name}: column {name!r} has {different} texts in {many} rows, as names do; {remedy}")
+
+
+def _levels(cells: Sequence[str]) -> tuple[str, ...]:
+    """Numbers by size, otherwise texts by their order; of 1 and 1.0 the shorter."""
+    names: dict[str, str] = {}
+    for cell in sorted(set(cells) - {""}, reverse=True):
+        names[_key(cell)] = cell
+    numbers = {name: n for name in names.values() if (n := _number(name)) is not None}
+    return tuple(sorted(names.values(), key=lambda name: (numbers[name] if len(numbers) == len(names) else 0.0, name)))
+
+
+def _labels(sheet: Sheet, name: str) -> tuple[np.ndarray, tuple[str, ...]]:
+    cells = sheet.cells(name)
+    if "" in cells:
+        raise BadInput(f"{sheet.at(cells.index(''), name)} is empty, and a label is needed in every row")
+    _refuse_identifier(sheet, name, "labels are few; choose another --data.label")
+    names = _levels(cells)
+    place = {_key(text): i for i, text in enumerate(names)}
+    return np.array([place[_key(cell)] for cell in cells]), names
+
+
+def _numbers(sheet: Sheet, column: Column, levels: Sequence[str]) -> np.ndarray:
+    """(N,) float64: a column's cells as numbers, NaN where missing."""
+    numbers = np.full(len(sheet.rows), np.nan)
+    place = {_key(text): float(i) for i, text in enumerate(levels)}
+    for i, cell in enumerate(sheet.cells(column.name)):
+        if not cell:
+            continue
+        if column.kind == "category":
+            number, wanted = (
+                place.get(_key(cell)),
+                f"one of its categories ({', '.join(levels[:8])}{' …' * (len(levels) > 8)})",
+            )
+        elif column.kind == "count":
+            number, wanted = _number(cell), "a count (0, 1, 2 …)"
+            number = number if number is not None and number.is_integer() and 0 <= number <= TOP else None
+        else:
+            number, wanted = _number(cell), "a finite number"
+            number = number if number is not None and abs(number) <= LARGEST else None
+        if number is None:
+            raise BadInput(f"{sheet.at(i, column.name)}: {cell[:40]!r} is not {wanted}")
+        numbers[i] = number
+    return numbers + 0.0  # -0 becomes 0: content is known by its bits
+
+
+def _fitted(train: np.ndarray, columns: Sequence[Column], levels: Sequence[tuple[str, ...]], name: str) -> Table:
+    """The codec whose real columns have zero mean and unit variance over what was measured in training rows (N, D)."""
+    mean, scale = [], []
+    for column, cells in zip(columns, train.T, strict=True):
+        seen = cells[~np.isnan(cells)]
+        if not len(seen):
+            raise BadInput(
+                f"{name}: column {column.name!r} is measured in no training row; leave it out: --data.drop {column.name}"
+            )
+        moves = column.kind == "real" and seen.min() < seen.max()
+        mean.append(float(seen.mean()) if column.kind == "real" else 0.0)
+        scale.append(float(seen.std()) or 1.0 if moves else 1.0)
+    return Table(tuple(columns), tuple(levels), tuple(mean), tuple(scale))

@@ -1,0 +1,107 @@
+"""What the commands write: pictures, arrays, and tables in which nothing is missing any more."""
+
+import csv
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from reverie.core.errors import BadInput
+from reverie.core.model import Repairs
+from reverie.data import Data
+from reverie.data.codecs import Codec, Table
+from reverie.data.data import without_holes
+from reverie.data.tables import Sheet, word, worded
+from reverie.plots.pictures import grid, png
+from reverie.progress import bar
+from reverie.recording import write_npy
+from reverie.run import write_atomically
+
+DRAWS = 100  # at least as many tell how sure the machine is of a cell
+AT_ONCE = 64  # rows
+
+
+@torch.no_grad()
+def repair_table(model: Repairs, codec: Table, sheet: Sheet, raw: Tensor, n: int, out: Path) -> list[Path]:
+    """Writes `n` completed tables of a sheet, whose cells are `raw` (rows, D) in world units: OUT-1.csv …
+    and OUT-uncertainty.csv. Cells that were there keep their text."""
+    if out.suffix != ".csv":
+        raise BadInput(f"cannot write {out.name}: a repaired table needs a name that ends in .csv")
+    x, observed = without_holes(codec.to_model(raw))
+    broken = (~observed).any(1).nonzero().flatten()
+    if not len(broken):
+        raise BadInput(f"nothing to repair: {sheet.path} has a value in every cell of the run's columns")
+    tables = [[list(row) for row in sheet.rows] for _ in range(n)]
+    places = [sheet.names.index(column.name) for column in codec.columns]
+    told: list[list[Any]] = [["row", "column", "value", "low", "high", "probability"]]
+    with bar("repairing") as progress:
+        for rows in broken.split(AT_ONCE):
+            draws = model.repair(x[rows], observed[rows], max(n, DRAWS))
+            world = codec.to_world(draws.flatten(0, 1)).unflatten(0, draws.shape[:2]).numpy()  # (n, rows, D)
+            for i, cells in zip(rows.tolist(), world.swapaxes(0, 1), strict=True):
+                for j in (~observed[i]).nonzero().flatten().tolist():
+                    for table, value in zip(tables, cells[:, j].tolist(), strict=False):
+                        table[i][places[j]] = word(codec, j, value)
+                    told.append([i + 1, codec.columns[j].name, *_summary(codec, j, cells[:, j])])
+            progress(len(told) - 1, int((~observed).sum()))
+    named = {f"{k + 1}": [sheet.names, *table] for k, table in enumerate(tables)}
+    written = []
+    for name, lines in (named | {"uncertainty": told}).items():
+        written.append(out.with_name(f"{out.stem}-{name}.csv"))
+        write_csv(written[-1], lines, sheet.delimiter if name in named else ",")
+    return written
+
+
+def _summary(codec: Table, place: int, draws: np.ndarray) -> list[str]:
+    """Of one cell: mean, 5% and 95% quantile; or the most probable category, and how probable it is."""
+    if codec.levels[place]:
+        values, counts = np.unique(draws, return_counts=True)
+        return [word(codec, place, values[counts.argmax()]), "", "", f"{counts.max() / len(draws):.2f}"]
+    low, high = np.quantile(draws, (0.05, 0.95), method="inverted_cdf").tolist()
+    mean = float(draws.mean())
+    value = f"{mean:.2f}" if codec.columns[place].kind == "count" else word(codec, place, mean)
+    return [value, word(codec, place, low), word(codec, place, high), ""]
+
+
+def write_csv(path: Path, lines: Sequence[Sequence[Any]], delimiter: str = ",") -> None:
+    """A .csv file, atomically."""
+    file = io.StringIO()
+    csv.writer(file, delimiter=delimiter, lineterminator="\n").writerows(lines)
+    write_atomically(path, file.getvalue().encode())
+
+
+def save_examples(path: Path, world: Tensor, columns: int, codec: Codec) -> None:
+    """Examples in world units as a picture grid, an array or a table, by the name of the file."""
+    if path.suffix == ".npy":
+        write_npy(path, world.numpy())
+    elif path.suffix == ".csv" and isinstance(codec, Table):
+        write_csv(path, [[column.name for column in codec.columns], *worded(codec, world.numpy())])
+    elif world.dim() != 4:
+        usual = ".csv or .npy" if isinstance(codec, Table) else ".npy"
+        raise BadInput(
+            f"examples of shape {tuple(world.shape[1:])} are no pictures; give --out a name that ends in {usual}"
+        )
+    elif path.suffix.lower() == ".png":
+        pixels = world.numpy() if world.max() > 1 else world.numpy() * 255
+        image: Image.Image = grid(pixels.astype(np.uint8), columns)
+        write_atomically(path, png(image))
+    else:
+        raise BadInput(f"cannot write {path.name}: give --out a name that ends in .png or .npy")
+    print(path)
+
+
+def described(data: Data) -> dict[str, str]:
+    """The columns of a table and its holes, in words; nothing of other data."""
+    said: dict[str, str] = {}
+    if isinstance(data.codec, Table):
+        sorts = [f"{c.name} {c.kind}{f' ({c.levels})' if c.levels else ''}" for c in data.codec.columns]
+        said["columns"] = ", ".join(sorts[:30]) + (" …" if len(sorts) > 30 else "")
+    if data.train.holes:
+        missing = float(data.train.raw().isnan().double().mean())
+        said["missing"] = f"{100 * missing:.3g} % of the training entries"
+    return said
