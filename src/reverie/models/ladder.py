@@ -136,9 +136,9 @@ class LadderVAE(LatentModel):
         if not config.groups or min(config.groups) < 1:
             raise BadInput(f"groups is {config.groups}; each scale needs at least one group of latents")
         self.sweeps = config.sweeps
-        self.likelihood = head(space, config.logistics)
+        self.likelihood = head(space, components=config.logistics)
         shape = (space.shape[0], space.shape[1], space.shape[2])
-        outputs = self.likelihood.channels * shape[0]
+        outputs = self.likelihood.outputs // math.prod(shape[1:])
         self.net = Ladder(shape, config.groups, config.width, config.latent, outputs, config.classes)
 
     @classmethod

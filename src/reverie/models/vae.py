@@ -47,7 +47,9 @@ class VAEConfig:
         "a learned mixture; one of encoded pseudo-inputs; a normalising flow",
     )
     components: int = knob(1000, "Gaussians of a mixture; of the fitted one, at most", low=1)
-    closeness: float = knob(0.5, "how near dreams from the fitted mixture stay to training examples", low=0.0, high=0.99)
+    closeness: float = knob(
+        0.5, "how near dreams from the fitted mixture stay to training examples", low=0.0, high=0.99
+    )
     posterior: Literal["gaussian", "flow"] = knob("gaussian", "q(z|x): a diagonal Gaussian; or one bent by a flow")
     likelihood: Likelihood = knob("auto", "p(x|z), of those that fit the kind of data; auto takes the usual one")
     logistics: int = knob(1, "logistic densities in the likelihood of a byte", low=1, high=1000)
@@ -178,13 +180,12 @@ class VAE(LatentModel):
         """The training examples (and their mirror images) that become Gaussians of the fitted mixture."""
         most, device = self.config.components, self.label_shares.device
         x, observed, given = data.train.x(most), data.train.observed(most), data.train.labels
-        given = None if given is None else given[: len(x)]
-        if mirror:
-            x, observed, given = (
-                None if t is None else torch.cat([t, t if t.dim() == 1 else t.flip(-1)])[:most] for t in (x, observed, given)
-            )
-        for rows in torch.arange(len(x)).split(256):
-            yield Batch(*(None if t is None else t[rows].to(device) for t in (x, observed, given)))
+        ways: tuple[tuple[int, ...], ...] = ((), (-1,)) if mirror else ((),)
+        for way in ways:
+            for rows in torch.arange(min(len(x), most)).split(256):
+                parts = (None if t is None else t[rows].to(device) for t in (x, observed, given))
+                yield Batch(*(t if t is None or t.dim() == 1 else t.flip(way) for t in parts))  # type: ignore[arg-type]
+            most -= len(x)
 
     def phases(self, batch: Batch, step: int) -> Iterator[Phase]:
         config = self.config
