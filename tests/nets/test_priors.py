@@ -175,8 +175,10 @@ def test_the_flow_starts_as_the_standard_normal():
     assert torch.allclose(FlowPrior(3).log_prob(z), StandardNormal(3).log_prob(z), atol=1e-5)
 
 
-@pytest.mark.parametrize(("make", "most"), [(lambda: LearnedMixture(2, 8), 0.03), (lambda: FlowPrior(2, 6, 32), 0.12)])
-def test_what_is_learned_by_gradient_comes_near_the_entropy_of_its_data(make, most):
+@pytest.mark.parametrize(
+    ("make", "rate", "most"), [(lambda: LearnedMixture(2, 32), 0.1, 0.05), (lambda: FlowPrior(2, 4, 32), 0.02, 0.12)]
+)
+def test_what_is_learned_by_gradient_comes_near_the_entropy_of_its_data(make, rate, most):
     """Four narrow Gaussians, far apart: their mixture has the entropy of one of them and log 4. The flow joins them."""
 
     def draws(n: int) -> torch.Tensor:
@@ -184,12 +186,11 @@ def test_what_is_learned_by_gradient_comes_near_the_entropy_of_its_data(make, mo
         return corners[torch.randint(4, (n,))] + 0.3 * torch.randn(n, 2)
 
     prior = make()
-    steps = 250
-    optimiser = torch.optim.Adam(prior.parameters(), 0.02)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
-    for _ in range(steps):
+    optimiser = torch.optim.Adam(prior.parameters(), rate)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, 120)
+    for _ in range(120):
         optimiser.zero_grad()
-        (-prior.log_prob(draws(400)).mean()).backward()
+        (-prior.log_prob(draws(256)).mean()).backward()
         optimiser.step()
         schedule.step()
     entropy = math.log(4) + math.log(2 * math.pi * math.e * 0.3**2)

@@ -65,12 +65,13 @@ class CouplingFlow(nn.Module):
         self.couplings = nn.ModuleList(Coupling(order, context, width) for order in orders[:layers])
 
     def forward(
-        self, x: Float[Tensor, "*batch Z"], context: Float[Tensor, "*some H"], inverse: bool = False
+        self, x: Float[Tensor, "*batch Z"], context: Float[Tensor, "*some H"] | None = None, inverse: bool = False
     ) -> tuple[Float[Tensor, "*batch Z"], Float[Tensor, "*batch"]]:
         """y = f(x; context), or the x of that y, and the log of the absolute determinant of the Jacobian.
 
-        `context` is expanded to the batch.
+        `context` is expanded to the batch; a flow of no context needs none.
         """
+        context = x.new_empty(0) if context is None else context
         total = x.new_zeros(x.shape[:-1])
         for coupling in reversed(self.couplings) if inverse else self.couplings:
             x, log_det = coupling(x, context, inverse)
@@ -86,7 +87,7 @@ class FlowedGaussian(Reparameterised):
     The log-probability of what `place` (or `sample`) just returned is known already, and costs nothing; it is that of
     noise, so differentiate it by parameters or noise, not by z. All other z are taken back to noise, in one pass.
 
-    >>> q = FlowedGaussian(Gaussian(torch.zeros(2, 3), torch.zeros(2, 3)), CouplingFlow(3), torch.zeros(0))
+    >>> q = FlowedGaussian(Gaussian(torch.zeros(2, 3), torch.zeros(2, 3)), CouplingFlow(3, 4), torch.randn(2, 4))
     >>> q.log_prob(q.sample(5)).shape
     torch.Size([5, 2])
     """
