@@ -133,6 +133,7 @@ def test_observed_counts_are_marginals_and_hidden_ones_reach_nothing(make):
     ("p", "y", "noise"),
     [
         (Poisson(one(5.0)), 7.3, 2.0),
+        (Poisson(one(100.0)), 100.0, 3.0),  # peaks that agree, so that the noise alone says how far to look
         (Poisson(one(5.0)), 60.0, 3.0),  # far from what is expected
         (Poisson(one(300.0)), 3.0, 40.0),
         (Poisson(one(4.0)), -1.0, 1e4),  # noise that hides everything

@@ -96,3 +96,9 @@ def test_denoising_draws_from_the_posterior(df, y, noise):
     cdf = torch.softmax(score, 0).cumsum(0)
     uniform = cdf[torch.searchsorted(x, draws).clamp(max=len(x) - 1)]
     assert scipy.stats.kstest(uniform.numpy(), "uniform").pvalue > 1e-4
+
+
+@pytest.mark.parametrize("df", [0.1, 3.0])
+def test_noise_that_hides_everything_leaves_the_density_with_its_farthest_tails(df):
+    draws = student(0.0, 0.0, df, n=5_000).denoise(torch.zeros(5_000, 1, dtype=torch.float64), 1e60).flatten()
+    assert scipy.stats.kstest(draws.numpy(), scipy.stats.t(df).cdf).pvalue > 1e-4
