@@ -17,8 +17,7 @@ import numpy as np
 from table import WORK, say, write
 
 from reverie.core.recipe import TrainingConfig
-from reverie.data import Data, open_data
-from reverie.maths.bounds import surprise
+from reverie.data import Data, Split, open_data
 from reverie.models.vae import VAEConfig
 from reverie.recording import record
 from reverie.run import Run
@@ -29,6 +28,7 @@ PART = 250  # examples whose estimates are kept together
 SMALL = {"net": "mlp", "width": 300, "depth": 2, "latent": 40}
 MODELS = {
     "vae": ("vae", VAEConfig(**SMALL, prior="normal"), 250_000),
+    "vamp": ("vae", VAEConfig(**SMALL, prior="vamp", components=500), 250_000),
 }
 PUBLISHED = {
     "VAE, standard normal (published)": 228.70, "VAE, VampPrior (published)": 227.35,
@@ -56,26 +56,28 @@ def train(name: str, data: Data) -> Run:
     return Run.load(folder)
 
 
-def measure(name: str, run: Run, data: Data, draws: int, examples: int) -> dict[str, np.ndarray]:
+def measure(name: str, run: Run, part: str, split: Split, draws: int, examples: int) -> dict[str, np.ndarray]:
     """Per-example estimates (n,), nats."""
-    x = data.test.x()
+    x, folder = split.x(), WORK / f"fashion-{name}" / part
+    folder.mkdir(exist_ok=True)
     found: dict[str, list[np.ndarray]] = {"value": [], "error": [], "ess": [], "pareto_k": []}
     for start in range(0, examples, PART):
-        kept = WORK / f"fashion-{name}" / f"iwae-{draws}-{start:05d}.npz"
+        kept = folder / f"{draws}-{start:05d}.npz"
         if not kept.exists():
-            part = surprise(run.model, x[start : start + PART], draws, at_once=2048)
-            np.savez(kept, **{key: getattr(part, key).numpy() for key in found})
-            say(f"{name}: {start + PART} of {examples} estimated, {part.value.mean():.2f}")
-        with np.load(kept, allow_pickle=False) as part:
+            made = run.model.surprise(x[start : start + PART], draws=draws)
+            np.savez(kept, **{key: getattr(made, key).numpy() for key in found})
+            say(f"{name}: {start + PART} of {examples} estimated, {made.value.mean():.2f}")
+        with np.load(kept, allow_pickle=False) as made:
             for key, rows in found.items():
-                rows.append(part[key])
+                rows.append(made[key])
     return {key: np.concatenate(rows) for key, rows in found.items()}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(MODELS)}; none: all of them")
-    parser.add_argument("--train-only", action="store_true", help="leave the test examples alone")
+    parser.add_argument("--train-only", action="store_true", help="estimate nothing")
+    parser.add_argument("--valid", action="store_true", help="estimate validation examples, and write no table")
     parser.add_argument("--draws", type=int, default=5000)
     parser.add_argument("--examples", type=int, default=10_000)
     asked = parser.parse_args()
@@ -88,14 +90,17 @@ def main() -> None:
         run = train(name, data)
         if asked.train_only:
             continue
-        found = measure(name, run, data, asked.draws, asked.examples)
+        part = "valid" if asked.valid else "test"
+        found = measure(name, run, part, getattr(data, part), asked.draws, asked.examples)
         value, n = found["value"], len(found["value"])
         minutes = json.loads((Path(run.folder) / "seconds.json").read_text()) / 60
         rows.append([
             name, f"{value.mean():.2f} ± {value.std() / n**0.5:.2f}", f"{np.sqrt(np.square(found['error']).sum()) / n:.3f}",
             f"{np.median(found['ess']):.0f}", f"{(found['pareto_k'] > 0.7).mean():.0%}", f"{run.training.steps:,}", f"{minutes:.0f}",
         ])  # fmt: skip
-    if asked.train_only:
+        if asked.valid:
+            say(f"{name}: {' '.join(rows.pop())}")
+    if asked.train_only or asked.valid:
         return
     rows += [[name, f"{nats:.2f}", *[""] * 5] for name, nats in PUBLISHED.items()]
     header = ["model", f"test, nats (IWAE-{asked.draws})", "error of the estimates", "median ESS", "Pareto k > 0.7", "rounds", "minutes"]  # fmt: skip
