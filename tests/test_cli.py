@@ -1,5 +1,6 @@
 """The command line as a person meets it: what works, and one line for what cannot."""
 
+import csv
 import json
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from reverie import fit, open_data
 from reverie.cli import main
 
 
@@ -146,3 +148,111 @@ def test_resume_keeps_its_settings(capsys, run):
     before = (Path(run) / "model.safetensors").read_bytes()
     call(capsys, "train", "digits", "--out", run, "--resume", "--threads", 1)
     assert (Path(run) / "model.safetensors").read_bytes() == before
+
+
+MEAN, COVARIANCE = np.array([10.0, -2.0]), np.array([[4.0, 1.2], [1.2, 0.5]])
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory):
+    """A linear machine (exact) of two correlated columns; the third is left out."""
+    folder = tmp_path_factory.mktemp("table")
+    points = np.random.default_rng(0).multivariate_normal(MEAN, COVARIANCE, 4000)
+    rows = "".join(f"{a},p{i},{b}\n" for i, (a, b) in enumerate(points.tolist()))
+    (folder / "people.csv").write_text("height,name,weight\n" + rows)
+    with pytest.raises(SystemExit) as done:
+        main(["train", str(folder / "people.csv"), "--model", "linear", "--data.drop", "name", "--out",
+              str(folder / "run"), "--threads", "1"])  # fmt: skip
+    assert done.value.code == 0
+    return folder / "run"
+
+
+def test_a_table_is_repaired_as_its_distribution_says(table, tmp_path, capsys):
+    (tmp_path / "t.csv").write_text("weight,note,height\n,a,13.0\n-2.50,,9.00\n?,c,8\n-1,d,NA\n")
+    out = call(capsys, "repair", table, tmp_path / "t.csv", "-n", 400, "--out", tmp_path / "r.csv")
+    assert out.split() == [str(tmp_path / f"r-{k}.csv") for k in [*range(1, 401), "uncertainty"]]
+    with (tmp_path / "r-uncertainty.csv").open() as file:
+        told = list(csv.DictReader(file))
+    assert [(row["row"], row["column"]) for row in told] == [("1", "weight"), ("3", "weight"), ("4", "height")]
+    (a, b), ((aa, ab), (_, bb)) = MEAN, COVARIANCE
+    truths = [(b + ab / aa * (h - a), bb - ab**2 / aa) for h in (13, 8)] + [(a + ab / bb * (-1 - b), aa - ab**2 / bb)]
+    for row, (mean, variance) in zip(told, truths, strict=True):
+        error = 5 * (variance / 400) ** 0.5 + 0.02 * variance**0.5  # of the draws, and of what was learned
+        assert float(row["value"]) == pytest.approx(mean, abs=error)
+        for key, sign in (("low", -1), ("high", 1)):
+            assert float(row[key]) == pytest.approx(mean + sign * 1.645 * variance**0.5, abs=2.2 * error)
+    with (tmp_path / "r-7.csv").open() as file:
+        lines = [line.rstrip("\n").split(",") for line in file]
+    assert lines[0] == ["weight", "note", "height"]
+    assert lines[2] == ["-2.50", "", "9.00"]
+    assert [lines[1][1:], lines[3][1:], lines[4][:2]] == [["a", "13.0"], ["c", "8"], ["-1", "d"]]
+
+
+def test_surprise_is_of_the_cells_that_are_there(table, tmp_path, capsys):
+    rows = [(13.0, -1.5), (13.0, None), (None, -1.5), (None, None)] * 20  # more than are measured at once
+    text = "".join(",".join("" if v is None else str(v) for v in row) + "\n" for row in rows)
+    (tmp_path / "t.csv").write_text("height,weight\n" + text)
+    call(capsys, "surprise", table, tmp_path / "t.csv", "--out", tmp_path / "s.csv")
+    with (tmp_path / "s.csv").open() as file:
+        told = list(csv.DictReader(file))
+    assert [row["example"] for row in told] == [f"t.csv[{i}]" for i in range(80)]
+    seen = (
+        open_data(table.parent / "people.csv", drop="name").train.raw().numpy()
+    )  # the likeliest Gaussian has its moments
+    covariance, off = np.cov(seen.T, bias=True), np.array(rows[0]) - seen.mean(0)
+    truth = [float(0.5 * np.log(np.linalg.det(2 * np.pi * covariance)) + 0.5 * off @ np.linalg.solve(covariance, off))]
+    truth += [
+        float(0.5 * np.log(2 * np.pi * v) + 0.5 * d**2 / v) for d, v in zip(off, np.diag(covariance), strict=True)
+    ]
+    assert [float(row["nats"]) for row in told] == pytest.approx([*truth, 0.0] * 20, abs=2e-3)
+
+
+def test_other_tables_and_dreams(table, tmp_path, capsys):
+    points = np.random.default_rng(1).multivariate_normal(MEAN + 5, COVARIANCE, 300)
+    (tmp_path / "t.csv").write_text("weight,height\n" + "".join(f"{b},{a}\n" for a, b in points.tolist()))
+    scores = {
+        s["name"]: s["value"]
+        for s in json.loads(call(capsys, "evaluate", table, tmp_path / "t.csv", "--json"))["scores"]
+    }
+    entropy = 0.5 * np.log(np.linalg.det(2 * np.pi * np.e * COVARIANCE))
+    away = 0.5 * 25 * np.ones(2) @ np.linalg.solve(COVARIANCE, np.ones(2))  # KL of a shifted Gaussian
+    assert scores["nats"] == pytest.approx(entropy + away, rel=0.25)  # 30 rows; seen with their own moments it were 0.2
+    call(capsys, "dream", table, "-n", 4, "--exact", "--out", tmp_path / "d.csv")
+    lines = (tmp_path / "d.csv").read_text().splitlines()
+    assert lines[0] == "height,weight"
+    assert len(lines) == 5
+    assert "height real, weight real" in call(capsys, "data", table.parent / "people.csv", "--drop", "name")
+
+
+def test_bad_tables(table, tmp_path, capsys):
+    def says(text, *line):
+        (tmp_path / "t.csv").write_text(text)
+        return refused(capsys, line[0] if line else "repair", table, tmp_path / "t.csv", *line[1:])
+
+    assert "no column 'weight'" in says("height\n1\n")
+    assert "t.csv line 3, column 'weight': 'x' is not a finite number" in says("height,weight\n1,2\n,x\n")
+    assert "nothing to repair" in says("height,weight\n1,2\n")
+    assert "leave --observed" in says("height,weight\n1,\n", "repair", "--observed", "left")
+    assert "ends in .csv" in says("height,weight\n1,\n", "repair", "--out", tmp_path / "r.png")
+    assert "missing entries" in says("height,weight\n1,\n", "morph", tmp_path / "t.csv")
+    assert "is none; give a .csv" in refused(capsys, "repair", table, tmp_path / "t.npy")
+    assert "column 'name' has 4000 texts in 4000 rows" in refused(capsys, "data", table.parent / "people.csv")
+
+
+def test_points_with_holes(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    points = rng.multivariate_normal(MEAN, COVARIANCE, 300)
+    np.save(tmp_path / "x.npy", points)
+    fit(tmp_path / "x.npy", "linear", out=tmp_path / "run")
+    holed = np.where(rng.random((5, 2)) < 0.5, np.nan, points[:5]).astype(np.float32)
+    assert np.isnan(holed).any()
+    np.save(tmp_path / "h.npy", holed)
+    call(capsys, "repair", tmp_path / "run", tmp_path / "h.npy", "-n", 3, "--out", tmp_path / "r.npy")
+    draws = np.load(tmp_path / "r.npy")
+    seen = ~np.isnan(holed)
+    assert np.allclose(draws[:, seen], holed[seen], atol=1e-5)
+    assert np.isfinite(draws).all()
+    noisy = ("repair", tmp_path / "run", tmp_path / "x.npy", "--noise", 1, "--out", tmp_path / "r.npy")
+    assert "different scales" in refused(capsys, *noisy)
+    np.save(tmp_path / "i.npy", np.full((2, 2), np.inf))
+    assert "not finite" in refused(capsys, "surprise", tmp_path / "run", tmp_path / "i.npy")
