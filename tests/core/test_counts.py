@@ -158,3 +158,11 @@ def test_denoising_draws_from_the_posterior(p, y, noise):
 def test_what_cannot_be_enumerated_is_not_denoised():
     with pytest.raises(BadInput, match="cannot be denoised"):
         Poisson(one(1e6)).denoise(torch.full((1, 1), 1e6, dtype=torch.float64), 1e4)
+
+
+def test_what_was_not_seen_needs_no_denoising():
+    p = Poisson(one(1e6).expand(1, 2))
+    y, observed = torch.tensor([[1e6, 0.0]], dtype=torch.float64), torch.tensor([[True, False]])
+    filled = p.fill(y, observed, 2.0)
+    assert abs(filled[0, 0] - 1e6) < 12
+    assert abs(filled[0, 1] - 1e6) < 6000

@@ -130,7 +130,8 @@ class NegativeBinomial(Counts):
         more = log_k - self.log_mean
         log_n = torch.logaddexp(log_k, log_r)
         # n KL(k / n || m / (r + m)) with n = k + r
-        deviance = self.log_r.exp() * _log_mean_exp(log_k, log_r, -more) + k * _log_mean_exp(log_r, log_k, more)
+        deviance = log_r.exp() * _log_mean_exp(log_k, log_r, log_n, -more)
+        deviance = deviance + k * _log_mean_exp(log_r, log_k, log_n, more)
         return _excess(log_n) - _excess(log_r) - _excess(log_k) + log_r - log_n - deviance
 
     def log_mass_zero(self) -> Tensor:
@@ -147,13 +148,13 @@ def _excess(log_a: Tensor) -> Tensor:
     """log Gamma(a + 1) - a log a + a: half of log 2 pi a, nearly, by Stirling's series where a > 10."""
     small, log_large = log_a.clamp(max=math.log(10)), log_a.clamp(min=math.log(10))
     a, inverse = small.exp(), torch.exp(-log_large)
-    series = 0.5 * (log_large + math.log(2 * math.pi)) + inverse / 12 - inverse**3 / 360 + inverse**5 / 1260
-    return torch.where(log_a < math.log(10), torch.lgamma(a + 1) - a * (small - 1), series)
+    series = inverse * (1 / 12 - inverse.square() * (1 / 360 - inverse.square() / 1260))
+    stirling = 0.5 * (log_large + math.log(2 * math.pi)) + series
+    return torch.where(log_a < math.log(10), torch.lgamma(a + 1) - a * (small - 1), stirling)
 
 
-def _log_mean_exp(log_a: Tensor, log_b: Tensor, d: Tensor) -> Tensor:
-    """log((a e^d + b) / (a + b)), to full relative precision near d = 0 and finite far from it."""
-    log_sum = torch.logaddexp(log_a, log_b)
+def _log_mean_exp(log_a: Tensor, log_b: Tensor, log_sum: Tensor, d: Tensor) -> Tensor:
+    """log((a e^d + b) / (a + b)), to full relative precision near d = 0 and finite far from it; `log_sum` = log(a + b)."""
     change = torch.exp(log_a - log_sum) * torch.expm1(d.clamp(max=80))
     far = torch.logaddexp(log_a + d, log_b) - log_sum
     return torch.where((d < 80) & (change > -0.5), torch.log1p(change.clamp(min=-0.5)), far)

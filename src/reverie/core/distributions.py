@@ -80,8 +80,11 @@ class Factorised(Distribution):
 
     def fill(self, y: Tensor, observed: Tensor | None, noise: float) -> Tensor:
         """Draws x given its observed entries `y`, exact (noise 0) or noisy."""
-        known = self.denoise(y, noise) if noise > 0 else y
-        return known if observed is None else torch.where(observed, known, self.sample())
+        if observed is None:
+            return self.denoise(y, noise) if noise > 0 else y
+        if noise > 0:  # whatever stands where nothing was seen must not trouble the denoising
+            y = self.denoise(torch.where(observed, y, self.mean), noise)
+        return torch.where(observed, y, self.sample())
 
 
 class Gaussian(Reparameterised, Factorised):

@@ -60,5 +60,5 @@ def _log_gamma_half_step(log_a: Tensor) -> Tensor:
     """log Gamma(a + 1/2) - log Gamma(a); for large a by its asymptotic series, since the difference itself cancels."""
     small = log_a.clamp(max=math.log(10)).exp()
     inverse = torch.exp(-log_a.clamp(min=math.log(10)))
-    series = 0.5 * log_a - inverse / 8 + inverse**3 / 192 - inverse**5 / 640
+    series = 0.5 * log_a - inverse * (1 / 8 - inverse.square() * (1 / 192 - inverse.square() / 640))
     return torch.where(log_a < math.log(10), torch.lgamma(small + 0.5) - torch.lgamma(small), series)
