@@ -19,7 +19,7 @@ from reverie.data.data import without_holes
 from reverie.data.tables import SUFFIXES, open_like
 from reverie.evaluation import Score, from_json, to_json
 from reverie.evaluation import evaluate as measure
-from reverie.inputs import examples, read, read_observed, read_rows
+from reverie.inputs import examples, read, read_given, read_observed, read_rows
 from reverie.outputs import described, repair_table, save_examples, write_csv
 from reverie.progress import bar, say
 from reverie.recording import write_npy
@@ -72,10 +72,12 @@ def dream(
     seed: int = 0,
     out: Place = "dreams.png",
     exact: bool = False,
+    given: Annotated[str, tyro.conf.arg(metavar="LABEL")] = "",
 ) -> None:
     """Dream new examples.
 
     Args:
+        given: the label to dream of, where the machine was trained with labels; empty: any
         n: how many
         seed: of the latents
         out: a .png of a grid, an .npy array (n, *shape) in world units, or a .csv of rows of a table
@@ -84,7 +86,7 @@ def dream(
     opened = Run.load(run)
     _at_least(n, 1, "-n")
     torch.manual_seed(seed)
-    x = opened.codec.to_world(abilities.dream(opened.model, n, exact=exact))
+    x = opened.codec.to_world(abilities.dream(opened.model, n, read_given(opened, given, n), exact))
     save_examples(Path(out), x, max(1, round(n**0.5)), opened.codec)
 
 
@@ -95,12 +97,14 @@ def repair(
     observed: Annotated[str, tyro.conf.arg(metavar="MASK")] = "all",
     n: Annotated[int, tyro.conf.arg(aliases=["-n"])] = 8,
     noise: float = 0.0,
+    given: Annotated[str, tyro.conf.arg(metavar="LABEL")] = "",
     seed: int = 0,
     out: Place = "",
 ) -> None:
     """Fill in what is missing, or take noise away.
 
     Args:
+        given: the label of what is repaired, where the machine was trained with labels; empty: one by chance for each draw
         observed: what was measured: all; left, right, top or bottom (that half); or a picture or boolean .npy, white or True where it was
         n: how many repairs to draw
         noise: standard deviation of the noise on what was measured, in world units (of 255 for pictures)
@@ -112,8 +116,8 @@ def repair(
     _at_least(noise, 0, "--noise")
     torch.manual_seed(seed)
     if isinstance(codec := opened.codec, Table):
-        if observed != "all" or noise:
-            raise BadInput("the empty cells of a table say what is missing; leave --observed and --noise out")
+        if observed != "all" or noise or given:
+            raise BadInput("the empty cells of a table say what is missing; leave --observed, --noise and --given out")
         print(*repair_table(model, codec, *read_rows(opened, codec, file), n, Path(out or "repaired.csv")), sep="\n")
         return
     out = out or "repaired.png"
@@ -125,7 +129,9 @@ def repair(
     unit = codec.to_model(torch.ones(1)) - codec.to_model(torch.zeros(1)) if noise else torch.zeros(1)
     if unit.numel() > 1:
         raise BadInput(f"--noise is one number, and {opened.name} has {unit.numel()} features of different scales")
-    draws = model.repair(x, known, n, noise * float(unit))
+    labels = read_given(opened, given, len(x))
+    more = {} if labels is None else {"given": labels}
+    draws = model.repair(x, known, n, noise * float(unit), **more)
     if Path(out).suffix == ".npy":
         write_npy(Path(out), codec.to_world(draws.flatten(0, 1)).unflatten(0, draws.shape[:2]).numpy())
         print(out)

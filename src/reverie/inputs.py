@@ -117,3 +117,18 @@ def examples(run: Run, source: str) -> tuple[list[str], Tensor]:
         raise BadInput(f"{source} has examples {opened.space}, and {run.name} was trained on {run.space}")
     names = [f"test[{i}]" for i in range(len(opened.test))]
     return names, opened.test.raw()
+
+
+def read_given(run: Run, words: str, n: int) -> Tensor | None:
+    """(n,) the label called `words`, by its name or its number; None where nothing is given."""
+    if not words:
+        return None
+    told = run.config["data"].get("classes")
+    names = [str(name) for name in told] if isinstance(told, list) else []
+    if not run.model.classes:
+        raise BadInput(f"{run.name} was trained without labels; train with --model.classes, or leave --given out")
+    if words not in names and not (words.isdecimal() and int(words) < run.model.classes):
+        known = ", ".join(names[:20]) + (" …" if len(names) > 20 else "")
+        raise BadInput(f"{run.name} has no label {words!r}; it has {known or f'0 to {run.model.classes - 1}'}")
+    number = names.index(words) if words in names else int(words)
+    return torch.full((n,), number)

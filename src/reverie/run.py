@@ -73,7 +73,12 @@ class Run:
             "seed": seed,
             "space": data.space.to_json(),
             "codec": data.codec.to_json(),
-            "data": {"name": data.name, "spec": data.spec, "fingerprint": data.fingerprint},
+            "data": {
+                "name": data.name,
+                "spec": data.spec,
+                "fingerprint": data.fingerprint,
+                "classes": list(data.classes),
+            },
             "command": command,
             "versions": {name: version(name) for name in ("reverie", "torch", "numpy", "lightning-fabric")},
             "threads": torch.get_num_threads(),

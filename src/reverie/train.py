@@ -92,6 +92,8 @@ def begin(
             f"{model} models {' or '.join(family.kinds)} entries, and {data.name} has {data.space.kind} ones"
         )
     check(config), check(training)
+    if (asked := getattr(config, "classes", 0)) and (data.train.labels is None or len(data.classes) != asked):
+        raise BadInput(f"--model.classes is {asked}, and {data.name} has {len(data.classes)} labels; make them agree")
     if minutes is not None and minutes <= 0:
         raise BadInput(f"--minutes is {minutes}; it must be more than 0")
     with torch.random.fork_rng():

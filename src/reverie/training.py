@@ -207,8 +207,8 @@ def validate(model: Model, data: Data, step: int, seed: int, limit: int = 256) -
     if not len(x) or not model.learners():
         return {}
     device = next(model.parameters()).device
-    given = data.valid.labels
-    batch = Batch(x.to(device), None, None if given is None else given[: len(x)].to(device))
+    parts = x, data.valid.observed(limit), data.valid.labels
+    batch = Batch(*(None if t is None else t[: len(x)].to(device) for t in parts))  # type: ignore[arg-type]
     with torch.random.fork_rng():
         torch.manual_seed(seed_of(seed, step, 0))
         return {p.learner: float(p.loss if p.report is None else p.report) for p in model.phases(batch, step)}

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Literal, NamedTuple, Protocol, runtime_checkab
 from torch import Tensor, nn
 
 from reverie.core.distributions import Distribution
+from reverie.core.errors import BadInput
 from reverie.core.recipe import TrainingConfig
 from reverie.core.space import Space
 
@@ -47,6 +48,7 @@ class Model(nn.Module, ABC):
     """
 
     Config: ClassVar[type]
+    classes: int = 0  # labels that everything it does is conditional on; 0: none
     kinds: ClassVar[tuple[str, ...]] = ("bit", "byte", "real")  # the spaces the family can model
 
     def __init__(self, config: Any, space: Space):
@@ -67,6 +69,12 @@ class Model(nn.Module, ABC):
         """The losses of one round, lazily: code after a `yield` sees the step taken."""
         raise NotImplementedError(f"{type(self).__name__} has no phases; it is solved in closed form")
 
+    def labels(self, n: int, given: Tensor | None) -> Tensor | None:
+        """`given` itself (n,), or n drawn labels where there are any to condition on and none is given; else None."""
+        if given is not None:
+            raise BadInput("this machine was not trained with labels; leave out what is given")
+        return None
+
     def prepare(self, data: Any) -> None:
         """Sets what should begin near `data` (a Data). Called once, before the first round."""
 
@@ -81,16 +89,16 @@ class Model(nn.Module, ABC):
 
 @runtime_checkable
 class Encodes(Protocol):
-    """Perceives: q(z given x)."""
+    """Perceives: q(z given x). A model with `classes` also takes, and needs, the labels `given` (B,)."""
 
     def encode(self, x: Tensor) -> Distribution: ...
 
 
 @runtime_checkable
 class Decodes(Protocol):
-    """Imagines: p(x given z)."""
+    """Imagines: p(x given z), and the labels `given` (B,) where the model has `classes`."""
 
-    def decode(self, z: Tensor) -> Distribution: ...
+    def decode(self, z: Tensor, given: Tensor | None = None) -> Distribution: ...
 
 
 @runtime_checkable

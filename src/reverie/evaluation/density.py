@@ -13,9 +13,26 @@ from reverie.evaluation.resampling import error_of_mean
 
 
 @torch.no_grad()
-def surprises(model: Surprised, x: Tensor, draws: int, at_once: int = 256) -> Estimate:
-    """`model.surprise` of x (n, *shape), part by part: float64 arrays (n,) of nats and of the estimator's errors."""
-    parts = [model.surprise(part, draws=draws) for part in torch.split(x, at_once)]
+def surprises(
+    model: Surprised,
+    x: Tensor,
+    draws: int,
+    observed: Tensor | None = None,
+    given: Tensor | None = None,
+    at_once: int = 256,
+) -> Estimate:
+    """`model.surprise` of x (n, *shape), part by part: float64 arrays (n,) of nats and of the estimator's errors.
+
+    `given`: labels (n,), which only a model with `classes` gets to see.
+    """
+    parts = []
+    for i in range(0, len(x), at_once):
+        rows = slice(i, i + at_once)
+        seen = None if observed is None else observed[rows]
+        if given is not None and getattr(model, "classes", 0):
+            parts.append(model.surprise(x[rows], seen, draws=draws, given=given[rows]))  # type: ignore[call-arg]
+        else:
+            parts.append(model.surprise(x[rows], seen, draws=draws))
     value, error = (
         np.concatenate([np.asarray(torch.as_tensor(column).detach().cpu().double()).reshape(-1) for column in columns])
         for columns in ([p.value for p in parts], [p.error for p in parts])
@@ -23,14 +40,16 @@ def surprises(model: Surprised, x: Tensor, draws: int, at_once: int = 256) -> Es
     return Estimate(value, error, "nats", "lower", parts[0].method)
 
 
-def nats(found: Estimate, x: Tensor, codec: Any, groups: ArrayLike | None = None) -> Estimate:
+def nats(
+    found: Estimate, x: Tensor, codec: Any, groups: ArrayLike | None = None, observed: Tensor | None = None
+) -> Estimate:
     """Mean -log p over examples, nats of the raw data, from their `surprises` as the model sees them (x (n, *shape)).
 
     For kinds on a lattice p is a probability, otherwise a density in world units: the codec's log|det|
     carries it over. The error is over new examples (or new groups of them). The estimator's own
     error is in it already: each value varies by both; alone it counts only where there is one example.
     """
-    log_det = codec.log_abs_det(x)
+    log_det = codec.log_abs_det(x if observed is None else torch.where(observed, x, torch.nan))
     value = found.value - np.asarray(torch.as_tensor(log_det).detach().cpu().double())
     own = float(np.sqrt(np.square(found.error).sum()) / len(value))
     independent = len(value) if groups is None else len(np.unique(np.asarray(groups)))
@@ -48,7 +67,7 @@ def bits_per_dim(
     return per_dim(nats(surprises(model, x, draws), x, codec, groups), math.prod(x.shape[1:]))
 
 
-def per_dim(found: Estimate, dims: int) -> Estimate:
+def per_dim(found: Estimate, dims: float) -> Estimate:
     """Nats of an example into bits per entry.
 
     >>> per_dim(Estimate(4 * math.log(2), 0.0, "nats", "lower"), 4).value

@@ -59,18 +59,23 @@ def _undisturbed(model: Model) -> Iterator[None]:
 
 
 def _examples(split: Any, limit: int) -> Examples:
-    return Examples.of(split.x(limit), getattr(split, "groups", None))
+    return Examples.of(split.x(limit), getattr(split, "groups", None), split.observed(limit), split.labels)
 
 
 def _densities(model: Any, noise: Noise | None, data: Any, held: Examples, draws: int, seed: int) -> list[Score]:
     dims, entropy = data.space.dims, getattr(data, "entropy", None)
     device = next((tensor.device for tensor in chain(model.parameters(), model.buffers())), torch.device("cpu"))
     torch.manual_seed(seed)
-    found = density.surprises(model, held.x.to(device), draws)
-    nats = density.nats(found, held.x, data.codec, held.groups)
+    x, observed, given = (None if t is None else t.to(device) for t in (held.x, held.observed, held.labels))
+    assert x is not None
+    found = density.surprises(model, x, draws, observed, given)
+    nats = density.nats(found, held.x, data.codec, held.groups, held.observed)
+    if held.observed is not None:  # what was measured of an example, on average
+        dims = float(held.observed.flatten(1).sum(1).double().mean())
     floor = floor_bits = None
     if noise is not None:
-        none = density.nats(density.surprises(noise, held.x, draws), held.x, data.codec)
+        none = density.surprises(noise, held.x, draws, held.observed)
+        none = density.nats(none, held.x, data.codec, observed=held.observed)
         floor, floor_bits = none.value, density.per_dim(none, dims).value
     bits = None if entropy is None else entropy / (dims * math.log(2))
     scores = [

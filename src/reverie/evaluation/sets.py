@@ -25,12 +25,24 @@ class Examples(NamedTuple):
 
     x: Tensor
     groups: NDArray[Any] | None = None
+    observed: Tensor | None = None  # (n, *shape) bool, where there are holes
+    labels: Tensor | None = None  # (n,)
 
     @staticmethod
-    def of(x: Tensor, groups: Any) -> "Examples":
+    def of(x: Tensor, groups: Any, observed: Tensor | None = None, labels: Tensor | None = None) -> "Examples":
         """One or two groups tell nothing about how groups differ: examples then stand for themselves."""
         names = None if groups is None else np.asarray(groups)[: len(x)]
-        return Examples(x, None if names is None or len(np.unique(names)) < 3 else names)
+        names = None if names is None or len(np.unique(names)) < 3 else names
+        return Examples(x, names, observed, None if labels is None else labels[: len(x)])
+
+    @property
+    def whole(self) -> "Examples":
+        """Those without holes."""
+        if self.observed is None:
+            return self
+        kept = self.observed.flatten(1).all(1)
+        groups = None if self.groups is None else self.groups[kept.numpy()]
+        return Examples(self.x[kept], groups, None, None if self.labels is None else self.labels[kept])
 
     @property
     def errors_over(self) -> list[str]:
@@ -48,6 +60,7 @@ def score_dreams(model: Model, noise: Model, train: Examples, held: Examples, co
     """Every distance of `count` dreams, exact draws from p(x), to the held-out examples, and of them to the training
     examples; for models that decode latents also the kernel distances of dreams without the grain of p(x|z) (`_clean`).
     """
+    train, held = train.whole, held.whole  # a distance between pictures knows no holes
     if min(len(train.x), len(held.x), count) < FEWEST:
         return []
     own, floor = Examples(_draw(model.sample, count, seed)), Examples(_draw(noise.sample, count, seed))

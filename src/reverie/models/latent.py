@@ -43,11 +43,8 @@ class LatentModel(Model):
         """p(x|z) for z (B, ...)."""
 
     def labels(self, n: int, given: Int[Tensor, " n"] | None) -> Int[Tensor, " n"] | None:
-        """`given` itself, or n drawn labels where there are any to condition on and none is given."""
         if not self.classes:
-            if given is not None:
-                raise BadInput("this machine was not trained with labels; leave out what is given")
-            return None
+            return super().labels(n, given)
         if given is None:
             return torch.multinomial(self.label_shares, n, replacement=True)
         if given.shape != (n,) or given.min() < 0 or given.max() >= self.classes:
@@ -90,7 +87,7 @@ class LatentModel(Model):
         draws from the right distribution as far as q(z|x) is the true posterior. With `noise` > 0
         the observed entries are read as clean ones plus Gaussian noise of that standard deviation.
         """
-        labels = self.labels(len(x), given) if self.classes or given is not None else None
+        labels = self.labels(len(x), given)
         labels = None if labels is None else labels.repeat(n)
         seen = x if observed is None else torch.where(observed, x, x.new_zeros(()))
         y = seen.expand(n, *x.shape).flatten(0, 1)

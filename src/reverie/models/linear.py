@@ -51,6 +51,8 @@ class Linear(Model):
 
     @torch.no_grad()
     def solve(self, data: Any, config: TrainingConfig) -> None:
+        if data.train.holes:
+            raise BadInput(f"{data.name} has missing entries, which linear cannot learn from; use --model vae")
         x = data.train.x().flatten(1).double()
         if len(x) < 2:
             raise BadInput(f"{data.name} has {len(x)} training examples; linear needs at least 2")

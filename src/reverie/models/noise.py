@@ -115,8 +115,11 @@ class Independent(Factored):
     def solve(self, data: Any, config: TrainingConfig) -> None:
         x = data.train.x()
         if self.space.lattice is None:
-            spread = x.std(0, correction=0).clamp(min=1e-6)
-            self.table.copy_(torch.stack([x.mean(0), spread.log()], -1))
+            observed = data.train.observed()
+            seen = torch.ones_like(x) if observed is None else observed.to(x.dtype)
+            mean = (seen * x).sum(0) / seen.sum(0)
+            spread = ((seen * (x - mean).square()).sum(0) / seen.sum(0)).sqrt().clamp(min=1e-6)
+            self.table.copy_(torch.stack([mean, spread.log()], -1))
             return
         level = Lattice(self.table, self.values).levels(x).flatten(1)
         levels = len(self.values)

@@ -88,7 +88,7 @@ def fresh(scene: Scene) -> Html | None:
         assert scene.model.prior is not None
         prior: object = scene.model.prior
         z = prior.sample(ROW)  # type: ignore[attr-defined]
-        seen = scene.model.decode(z)  # type: ignore[operator]
+        seen = scene.model.decode(z, scene.model.labels(ROW, None))  # type: ignore[operator]
         both = {"in mind": scene.paint(seen.mean), "drawn": scene.paint(seen.sample())}
         told.append(figure(rows(both, "dreams", scene.scale),
                            "What the machine has in mind, and the same with the grain of chance that it allows each pixel. "
@@ -129,8 +129,11 @@ def walk(scene: Scene) -> Html | None:
     if len(ends) < 2:
         return None
     pairs = list(zip(ends[0::2], ends[1::2], strict=False))[: 4 if scene.pictures else 3]
-    a, b = (scene.held[list(side)] for side in zip(*pairs, strict=True))
-    between = morph(scene.model, a, b, STEPS).transpose(0, 1)  # (pairs, STEPS, *shape)
+    first, last = (list(side) for side in zip(*pairs, strict=True))
+    a, b = scene.held[first], scene.held[last]
+    labels = scene.given(first), scene.given(last)
+    given = None if labels[0] is None or labels[1] is None else (labels[0], labels[1])
+    between = morph(scene.model, a, b, STEPS, given).transpose(0, 1)  # (pairs, STEPS, *shape)
     if scene.points:
         lines = [_plane(scene, way) for way in between]
         sets = {"walks between real points": _plane(scene, scene.held)}
@@ -153,10 +156,13 @@ def directions(scene: Scene) -> Html | None:
     """What single directions of the latent space do."""
     if not scene.perceives or not scene.pictures or not len(scene.train):
         return None
-    centre, ways = main_directions(scene.model, scene.train[:1000], 6)
+    given = scene.data.train.labels if scene.model.classes else None
+    given = None if given is None else given[: len(scene.train[:1000])]
+    centre, ways = main_directions(scene.model, scene.train[:1000], 6, given)
     if not len(ways):
         return None
-    seen = traverse(scene.model, centre, ways, reach=2.5, steps=STEPS)
+    usual = 0 if given is None else int(given.mode().values)
+    seen = traverse(scene.model, centre, ways, reach=2.5, steps=STEPS, given=usual)
     shown = {f"{i + 1}": scene.paint(row) for i, row in enumerate(seen)}
     caption = (
         "In the middle, the picture at the centre of all that the machine perceives. Each row goes along one direction, 2.5 "

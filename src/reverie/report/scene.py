@@ -41,6 +41,8 @@ class Scene:
         self.model, self.space, self.codec = run.model, data.space, data.codec
         split = data.test if len(data.test) else data.valid
         self.held = split.x(HELD)
+        self.observed = split.observed(HELD)
+        self.labels = split.labels[: len(self.held)] if self.model.classes and split.labels is not None else None
         self.train = data.train.x(min(len(data.train), max(HELD, TRAIN // (4 * data.space.dims))))
         names = split.groups if split.groups is not None else split.labels
         self.names = None if names is None else np.asarray(names)[: len(self.held)]
@@ -131,11 +133,21 @@ class Scene:
             turn.append(seen[name])
         return sorted(range(len(turn)), key=lambda i: (turn[i], i))[:n]
 
-    def nats(self, x: Tensor) -> tuple[NDArray[np.float64], str]:
-        """(n,) -log p of x (n, *shape) in the units of the data, and the estimator's name."""
+    def given(self, rows: list[int]) -> Tensor | None:
+        """The labels of held-out examples, for a model that is conditional on them."""
+        return None if self.labels is None else self.labels[rows]
+
+    def nats(
+        self, x: Tensor, observed: Tensor | None = None, given: Tensor | None = None
+    ) -> tuple[NDArray[np.float64], str]:
+        """(n,) -log p of x (n, *shape) in the units of the data, and the estimator's name.
+
+        Examples of another world have no labels: a model that needs some is given labels by chance.
+        """
         assert isinstance(self.model, Surprised)
-        found = density.surprises(self.model, x, DRAWS)
-        shift = torch.as_tensor(self.codec.log_abs_det(x)).double().numpy()
+        found = density.surprises(self.model, x, DRAWS, observed, self.model.labels(len(x), given))
+        raw = x if observed is None else torch.where(observed, x, torch.nan)
+        shift = torch.as_tensor(self.codec.log_abs_det(raw)).double().numpy()
         return np.asarray(found.value - shift), found.method
 
     @cached_property
@@ -143,7 +155,8 @@ class Scene:
         if not isinstance(self.model, Surprised) or not len(self.held):
             return None
         rows = self.spread(JUDGED)
-        return Surprise(rows, *self.nats(self.held[rows]))
+        observed = None if self.observed is None else self.observed[rows]
+        return Surprise(rows, *self.nats(self.held[rows], observed, self.given(rows)))
 
     @cached_property
     def cost(self) -> tuple[float, float, str] | None:

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from reverie.core.abilities import perceive
 from reverie.core.model import Repairs, Surprised
 from reverie.evaluation.resampling import blocks, jackknife
 from reverie.plots import curves
@@ -24,14 +25,15 @@ def perceiving(scene: Scene) -> Html | None:
     """Held-out pictures through the machine and back."""
     if not scene.perceives or not scene.pictures or not len(scene.held):
         return None
-    x = scene.held[scene.spread(ROW)]
+    chosen, rows_all = scene.spread(ROW), list(range(len(scene.held)))
+    x, given = scene.held[chosen], scene.given(rows_all)
     with torch.no_grad():
-        back = scene.model.decode(scene.model.encode(x).mean).mean  # type: ignore[operator]
-        every = scene.model.decode(scene.model.encode(scene.held).mean).mean  # type: ignore[operator]
-    kept = _names(scene, list(range(len(scene.held))))
+        z = perceive(scene.model, scene.held, given).mean
+        every = scene.model.decode(z, given).mean  # type: ignore[operator]
+    back, kept = every[chosen], _names(scene, rows_all)
     (error, usual), (spread, _) = jackknife_rmse(every, scene.held, _mean_picture(scene), None, kept)
     step, unit = scene.unit
-    latent = scene.model.encode(x).mean[0].numel()  # type: ignore[operator]
+    latent = z[0].numel()
     caption = (
         f"Above, pictures it never saw; below, what is left after they passed through its {latent:,} latent numbers. What it "
         f"has no notion of is lost: the typical error is {number(step * error, step * spread)} {unit}, against "
@@ -85,7 +87,7 @@ def _halves(scene: Scene) -> dict[str, Tensor]:
 def _completed(scene: Scene, held: list[int], name: str, observed: Tensor) -> tuple[Html, list[str]]:
     x = scene.held[held]
     seen = observed.expand_as(x)
-    draws = scene.model.repair(x, seen, DRAWS).to(x.dtype)  # type: ignore[operator]
+    draws = _repaired(scene, held, x, seen, DRAWS)
     mean = draws.mean(0)
     hidden = scene.paint(x)
     hidden[~seen.numpy()[:, : hidden.shape[1]]] = 128
@@ -113,6 +115,12 @@ def _completed(scene: Scene, held: list[int], name: str, observed: Tensor) -> tu
         f"{number(100 * gain, 100 * gain_error)}%", f"{number(100 * float(share), 100 * float(share_error))}%",
     ]  # fmt: skip
     return figure(rows(shown, f"{name} hidden", scene.scale), caption), line
+
+
+def _repaired(scene: Scene, held: list[int], x: Tensor, observed: Tensor | None, n: int, noise: float = 0.0) -> Tensor:
+    given = {"given": scene.given(held)} if scene.model.classes else {}
+    draws: Tensor = scene.model.repair(x, observed, n, noise=noise, **given)  # type: ignore[operator]
+    return draws.to(x.dtype)
 
 
 def _names(scene: Scene, held: list[int]) -> NDArray[np.generic] | None:
@@ -168,7 +176,7 @@ def _denoised(scene: Scene) -> Html:
     count = max(1, chains // len(held))
     x = scene.held[held]
     noisy = x + sigma * torch.randn_like(x)
-    draws = scene.model.repair(noisy, None, count, noise=sigma).to(x.dtype)  # type: ignore[operator]
+    draws = _repaired(scene, held, noisy, None, count, sigma)
     names = _names(scene, held)
     (error, _), (spread, _) = jackknife_rmse(draws.mean(0), x, noisy.mean(0), None, names)
     before = float((noisy - x).square().mean().sqrt())
