@@ -16,7 +16,7 @@ from torch import Tensor
 from reverie.core.errors import BadInput
 from reverie.core.lattice import draw_levels
 
-AT_ONCE = 2**21  # cells of a table of entries and values
+AT_ONCE = 2**19  # cells of a table of entries and values
 
 
 @runtime_checkable
@@ -187,7 +187,7 @@ def enumerated(p: Entries, y: Float[Tensor, "*batch_event"], corruption: Corrupt
     for joint, values in _joint(p, y, corruption):
         if not joint.amax(-1).isfinite().all():
             raise BadInput(f"an entry that was seen is impossible under {corruption}; say what was observed, or how")
-        parts.append(values[draw_levels(joint)])
+        parts.append(values[draw_levels(joint).squeeze(-1)])
     return torch.cat(parts).view_as(y)
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from reverie.core.bits import BitsLogProb
 from reverie.core.corruption import Corruption, GaussianNoise, as_corruption, enumerated
 from reverie.core.errors import BadInput
-from reverie.core.lattice import byte_values, logistic_table, snap
+from reverie.core.lattice import byte_values, draw_levels, logistic_table, snap
 
 
 class Distribution(ABC):
@@ -201,9 +201,7 @@ class Lattice(Factorised):
         return self.log_p.exp() @ self.values
 
     def sample(self, n: int | None = None) -> Tensor:
-        p = self.log_p.exp()
-        draws = torch.multinomial(p.flatten(0, -2), n or 1, replacement=True)  # (batch x event, n)
-        x = self.values[draws.T].view(n or 1, *p.shape[:-1])
+        x = self.values[draw_levels(self.log_p, n or 1)].movedim(-1, 0)
         return x[0] if n is None else x
 
     def terms(self, x: Tensor) -> Tensor:
