@@ -18,7 +18,8 @@ def r_hat(trace: Float[Tensor, "chains steps *quantities"]) -> Float[Tensor, "*q
     half = trace.shape[1] // 2
     if half < 2:
         return trace.new_full(trace.shape[2:], torch.nan)
-    x = torch.cat([trace[:, :half], trace[:, -half:]]).double().flatten(2)  # (2 chains, half, quantities)
+    halves = torch.cat([trace[:, :half], trace[:, -half:]]).double()
+    x = halves.view(*halves.shape[:2], -1)  # (2 chains, half, quantities)
     folded = (x - x.flatten(0, 1).median(0).values).abs()
     both = torch.maximum(_spread(_normal_scores(x)), _spread(_normal_scores(folded)))
     return both.to(trace.dtype).view(trace.shape[2:])

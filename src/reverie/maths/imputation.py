@@ -26,7 +26,9 @@ class Repaired(NamedTuple):
     draws: Tensor  # (n, B, *shape) model units
     method: str
     acceptance: Tensor | None = None  # (B,) share of Metropolis proposals that were accepted
-    r_hat: Tensor | None = None  # (B,) of the later half of the chains; 1 where they agree
+    r_hat: Tensor | None = (
+        None  # (B,) of the later half of the chains; 1 where they agree, NaN if that is under 4 sweeps
+    )
     ess: Tensor | None = None  # (B,) effective sample size of the importance weights
 
 
@@ -175,6 +177,14 @@ def metropolis_within_gibbs(
 
     (Mattei & Frellsen 2018, arXiv 1802.04826): in the limit exact for every q that is nowhere zero. The first `warm` sweeps are
     pseudo-Gibbs, for a chain that begins far from where it belongs may hardly ever accept.
+
+    >>> from reverie.core.space import Space
+    >>> from reverie.models.vae import VAE, VAEConfig
+    >>> vae = VAE(VAEConfig(latent=2, width=8), Space((4,), "bit"))
+    >>> x, observed = torch.ones(3, 4), torch.tensor([True, True, False, True]).expand(3, 4)
+    >>> found = metropolis_within_gibbs(vae, x, observed, n=5, sweeps=4)
+    >>> found.draws.shape, found.acceptance.shape
+    (torch.Size([5, 3, 4]), torch.Size([3]))
     """
     seen = Seen.of(y, observed, given, noise)
     found = _chains(model, seen, n, warm + sweeps, warm, start, at_once)
