@@ -50,7 +50,10 @@ class Corruption(ABC):
 
     def evidence(self, p: Entries, y: Float[Tensor, "*batch_event"]) -> Float[Tensor, "*batch_event"]:
         """log p(y) in nats, of each entry: p(y|x) p(x) summed over x. Raises BadInput as `denoise` does."""
-        return torch.cat([torch.logsumexp(joint, -1) for joint, _ in _joint(p, y, self)]).view_as(y)
+        out = torch.empty_like(y, memory_format=torch.contiguous_format)
+        for part, joint, _ in _joint(p, y, self, out):
+            part.copy_(torch.logsumexp(joint, -1))
+        return out
 
 
 @dataclass(frozen=True)
@@ -183,21 +186,24 @@ def enumerated(p: Entries, y: Float[Tensor, "*batch_event"], corruption: Corrupt
 
     Raises BadInput where there are infinitely many values, or where y can come from none of them.
     """
-    parts = []
-    for joint, values in _joint(p, y, corruption):
+    out = torch.empty_like(y, memory_format=torch.contiguous_format)
+    for part, joint, values in _joint(p, y, corruption, out):
         if not joint.amax(-1).isfinite().all():
             raise BadInput(f"an entry that was seen is impossible under {corruption}; say what was observed, or how")
-        parts.append(values[draw_levels(joint).squeeze(-1)])
-    return torch.cat(parts).view_as(y)
+        part.copy_(values[draw_levels(joint).squeeze(-1)])
+    return out
 
 
-def _joint(p: Entries, y: Tensor, corruption: Corruption) -> Iterator[tuple[Tensor, Tensor]]:
-    """log p(y|x) + log p(x) of some of the examples at a time, (rows, *event, levels), and the values (levels,)."""
-    flat = y.reshape(-1, *y.shape[y.dim() - p.event_dims :])
-    rows = max(1, AT_ONCE // (256 * flat[0].numel()))
+def _joint(p: Entries, y: Tensor, corruption: Corruption, out: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Some of the examples at a time: where in `out` they belong, log p(y|x) + log p(x) (rows, *event, levels), and the values.
+
+    What is kept of them is written into one tensor, because small results between large tables would leave no room to use again.
+    """
+    flat, into = (t.view(-1, *y.shape[y.dim() - p.event_dims :]) for t in (y.contiguous(), out))
+    rows = max(1, AT_ONCE // (256 * math.prod(flat.shape[1:])))
     for i in range(0, len(flat), rows):
         table, values = p.table(slice(i, i + rows))
-        yield table + corruption.log_prob(flat[i : i + rows].unsqueeze(-1), values), values
+        yield into[i : i + rows], table + corruption.log_prob(flat[i : i + rows].unsqueeze(-1), values), values
 
 
 def _check_range(low: float, high: float) -> None:
