@@ -1,9 +1,9 @@
 """The commands that use a finished run."""
 
 import dataclasses
-import json
+from json import dumps
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import numpy as np
 import torch
@@ -17,10 +17,11 @@ from reverie.data import BUILTIN, Data, DataConfig, open_data
 from reverie.data.codecs import Standard, Table
 from reverie.data.data import without_holes
 from reverie.data.tables import SUFFIXES, open_like
-from reverie.evaluation import Score, from_json, to_json
 from reverie.evaluation import evaluate as measure
-from reverie.inputs import examples, read, read_given, read_observed, read_rows
-from reverie.outputs import described, repair_table, save_examples, write_csv
+from reverie.evaluation import from_json, to_json
+from reverie.inputs import examples, read, read_given, read_noise, read_observed, read_rows
+from reverie.models.latent import LatentModel, Method
+from reverie.outputs import as_text, cell, described, repair_table, save_examples, trust, write_csv
 from reverie.progress import bar, say
 from reverie.recording import write_npy
 from reverie.report import write_report
@@ -96,7 +97,8 @@ def repair(
     /,
     observed: Annotated[str, tyro.conf.arg(metavar="MASK")] = "all",
     n: Annotated[int, tyro.conf.arg(aliases=["-n"])] = 8,
-    noise: float = 0.0,
+    noise: str = "0",
+    method: str = "",
     given: Annotated[str, tyro.conf.arg(metavar="LABEL")] = "",
     seed: int = 0,
     out: Place = "",
@@ -107,16 +109,18 @@ def repair(
         given: the label of what is repaired, where the machine was trained with labels; empty: one by chance for each draw
         observed: what was measured: all; left, right, top or bottom (that half); or a picture or boolean .npy, white or True where it was
         n: how many repairs to draw
-        noise: standard deviation of the noise on what was measured, in world units (of 255 for pictures)
+        noise: what spoiled the measurements: the standard deviation of Gaussian noise in world units (of 255 for pictures); poisson:PEAK photons at full light; or salt-and-pepper:SHARE
+        method: gibbs, metropolis or importance; empty: what the machine prefers
         out: a .png (what was given, the mean repair, each repair), or an .npy array (n, examples, *shape); of a table NAME.csv, which names NAME-1.csv … and NAME-uncertainty.csv; empty: repaired.png or repaired.csv
     """
     opened = Run.load(run)
     model = _able(opened, Repairs, "repair")
     _at_least(n, 1, "-n")
-    _at_least(noise, 0, "--noise")
+    if method and not isinstance(model, LatentModel):
+        raise BadInput(f"{opened.name} repairs in one way only; leave --method out")
     torch.manual_seed(seed)
     if isinstance(codec := opened.codec, Table):
-        if observed != "all" or noise or given:
+        if observed != "all" or noise != "0" or given:
             raise BadInput("the empty cells of a table say what is missing; leave --observed, --noise and --given out")
         print(*repair_table(model, codec, *read_rows(opened, codec, file), n, Path(out or "repaired.csv")), sep="\n")
         return
@@ -124,21 +128,23 @@ def repair(
     x, known = _with_holes(codec.to_model(read(opened, file)))
     if (asked := read_observed(observed, opened)) is not None:
         known = asked.expand_as(x) if known is None else known & asked
-    if known is None and not noise:
+    corruption = read_noise(opened, noise)
+    if known is None and not corruption:
         raise BadInput("nothing to repair: say what is missing with --observed, or how noisy it is with --noise")
-    unit = codec.to_model(torch.ones(1)) - codec.to_model(torch.zeros(1)) if noise else torch.zeros(1)
-    if unit.numel() > 1:
-        raise BadInput(f"--noise is one number, and {opened.name} has {unit.numel()} features of different scales")
     labels = read_given(opened, given, len(x))
-    more = {} if labels is None else {"given": labels}
-    draws = model.repair(x, known, n, noise * float(unit), **more)
+    if isinstance(model, LatentModel):
+        found = model.repaired(x, known, n, corruption, labels, _method(method))
+        draws = found.draws
+        say(trust(found))
+    else:
+        draws = model.repair(x, known, n, corruption)
     if Path(out).suffix == ".npy":
         write_npy(Path(out), codec.to_world(draws.flatten(0, 1)).unflatten(0, draws.shape[:2]).numpy())
         print(out)
         return
     grey = torch.zeros_like(x)
-    given = x if known is None else torch.where(known, x, grey)
-    rows = [torch.stack([given[i], draws[:, i].mean(0), *draws[:, i]]) for i in range(len(x))]
+    shown = x if known is None else torch.where(known, x, grey)
+    rows = [torch.stack([shown[i], draws[:, i].mean(0), *draws[:, i]]) for i in range(len(x))]
     save_examples(Path(out), codec.to_world(torch.cat(rows)), n + 2, codec)
 
 
@@ -226,7 +232,7 @@ def evaluate(
     scores = measure(opened.model, told, draws=draws, seed=seed)
     if not data:
         write_atomically(opened.folder / "scores.json", as_json(to_json(scores)))
-    print(_json(scores) if json else _table(scores))
+    print(as_text(scores) if not json else dumps(to_json(scores), indent=2))
 
 
 def compare(runs: tyro.conf.Positional[Annotated[tuple[str, ...], tyro.conf.arg(metavar="RUN …")]], /) -> None:
@@ -250,7 +256,7 @@ def compare(runs: tyro.conf.Positional[Annotated[tuple[str, ...], tyro.conf.arg(
     labels = [f"{run.name} ({run.config['data']['name']})" for run in opened]
     print(f"{'':24}" + "".join(f"{label:>28}" for label in labels))
     for name in names:
-        cells = [_cell(column.get(name)) for column in columns]
+        cells = [cell(column.get(name)) for column in columns]
         better = next(column[name] for column in columns if name in column)
         print(f"{name:24}" + "".join(f"{cell:>28}" for cell in cells) + f"  {better.unit}, {better.better} is better")
 
@@ -294,28 +300,12 @@ def _able(run: Run, ability: type, name: str) -> Any:
     return run.model
 
 
+def _method(name: str) -> Method | None:
+    if name and name not in get_args(Method):
+        raise BadInput(f"--method is {name}; it must be one of {', '.join(get_args(Method))}")
+    return name or None  # type: ignore[return-value]
+
+
 def _at_least(value: float, least: float, flag: str) -> None:
     if not value >= least:
         raise BadInput(f"{flag} is {value}; it must be at least {least}")
-
-
-def _json(scores: list[Score]) -> str:
-    return json.dumps(to_json(scores), indent=2)
-
-
-def _cell(score: Score | None) -> str:
-    if score is None:
-        return "–"
-    return f"{score.value:.4g}" if score.error is None else f"{score.value:.4g} ± {score.error:.2g}"
-
-
-def _table(scores: list[Score]) -> str:
-    def number(value: float | None) -> str:
-        return "–" if value is None else f"{value:.4g}"
-
-    head = f"{'score':24}{'value':>20}{'floor':>10}{'ceiling':>10}  unit"
-    rows = [
-        f"{s.name:24}{_cell(s):>20}{number(s.floor):>10}{number(s.ceiling):>10}  {s.unit}, {s.better} is better; {s.method}"
-        for s in scores
-    ]
-    return "\n".join([head, *rows])

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from reverie.core.corruption import Corruption, PoissonNoise, SaltAndPepper
 from reverie.core.errors import BadInput
 from reverie.data import DataConfig, open_data
 from reverie.data.codecs import TOP, Table
@@ -132,3 +133,25 @@ def read_given(run: Run, words: str, n: int) -> Tensor | None:
         raise BadInput(f"{run.name} has no label {words!r}; it has {known or f'0 to {run.model.classes - 1}'}")
     number = names.index(words) if words in names else int(words)
     return torch.full((n,), number)
+
+
+def read_noise(run: Run, words: str) -> float | Corruption:
+    """The deviation of Gaussian noise in model units, or another corruption; 0 for none."""
+    kind, _, number = words.rpartition(":")
+    try:
+        size = float(number)
+    except ValueError:
+        size = -1.0
+    if kind not in ("", "poisson", "salt-and-pepper") or not size >= 0:
+        raise BadInput(f"--noise is {words}; give a standard deviation, poisson:PEAK or salt-and-pepper:SHARE")
+    low, high = (0.0, 1.0) if run.space.kind == "bit" else (-1.0, 1.0)
+    if kind and run.space.kind not in ("bit", "byte"):
+        raise BadInput(f"--noise {kind} is for pictures of bytes or bits, and {run.name} has {run.space.kind} entries")
+    if kind == "poisson":
+        return PoissonNoise(size, low, high)
+    if kind == "salt-and-pepper":
+        return SaltAndPepper(size, low, high)
+    unit = run.codec.to_model(torch.ones(1)) - run.codec.to_model(torch.zeros(1)) if size else torch.zeros(1)
+    if unit.numel() > 1:
+        raise BadInput(f"--noise is one number, and {run.name} has {unit.numel()} features of different scales")
+    return size * float(unit)

@@ -17,6 +17,8 @@ from reverie.data import Data
 from reverie.data.codecs import Codec, Table
 from reverie.data.data import without_holes
 from reverie.data.tables import Sheet, word, worded
+from reverie.evaluation import Score
+from reverie.maths.imputation import Repaired
 from reverie.plots.pictures import grid, png
 from reverie.progress import bar
 from reverie.recording import write_npy
@@ -105,3 +107,36 @@ def described(data: Data) -> dict[str, str]:
         missing = float(data.train.raw().isnan().double().mean())
         said["missing"] = f"{100 * missing:.3g} % of the training entries"
     return said
+
+
+def trust(found: Repaired) -> str:
+    """How a repair was made, and how far it can be trusted, in one line."""
+    said = [found.method]
+    if found.acceptance is not None:
+        said.append(f"{float(found.acceptance.mean()):.0%} of proposals accepted")
+    if found.r_hat is not None and bool(found.r_hat.isfinite().any()):
+        said.append(f"greatest R-hat {float(found.r_hat[found.r_hat.isfinite()].max()):.2f} (1 where chains agree)")
+    if found.ess is not None:
+        said.append(f"least effective sample size {float(found.ess.min()):.1f}")
+    return "; ".join(said)
+
+
+def cell(score: Score | None) -> str:
+    """A score and its error, in a column."""
+    if score is None:
+        return "–"
+    return f"{score.value:.4g}" if score.error is None else f"{score.value:.4g} ± {score.error:.2g}"
+
+
+def as_text(scores: list[Score]) -> str:
+    """Scores as a table for people."""
+
+    def number(value: float | None) -> str:
+        return "–" if value is None else f"{value:.4g}"
+
+    head = f"{'score':24}{'value':>20}{'floor':>10}{'ceiling':>10}  unit"
+    rows = [
+        f"{s.name:24}{cell(s):>20}{number(s.floor):>10}{number(s.ceiling):>10}  {s.unit}, {s.better} is better; {s.method}"
+        for s in scores
+    ]
+    return "\n".join([head, *rows])

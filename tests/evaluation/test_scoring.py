@@ -17,7 +17,9 @@ NO_CHANGE = SimpleNamespace(log_abs_det=lambda x: torch.zeros(len(x)), to_model=
 
 
 def split(x, groups=None):
-    return SimpleNamespace(x=lambda limit=None: x[:limit], groups=groups)
+    return SimpleNamespace(
+        x=lambda limit=None: x[:limit], groups=groups, observed=lambda limit=None: None, holes=False, labels=None
+    )
 
 
 def smooth_pictures(n, seed):

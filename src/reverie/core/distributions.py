@@ -13,7 +13,11 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd.function import once_differentiable
+
+from reverie.core.bits import BitsLogProb
+from reverie.core.corruption import Corruption, GaussianNoise, as_corruption, enumerated
+from reverie.core.errors import BadInput
+from reverie.core.lattice import byte_values, draw_levels, logistic_table, snap
 
 
 class Distribution(ABC):
@@ -61,6 +65,7 @@ class Factorised(Distribution):
     """Independent coordinates: the log-probability of an event is a sum of terms."""
 
     event_dims: int
+    discrete: bool | Tensor = True  # a term is the log of a probability, not of a density; for all entries, or (*event)
 
     @abstractmethod
     def terms(self, x: Tensor) -> Tensor:
@@ -74,17 +79,27 @@ class Factorised(Distribution):
         terms = self.terms(torch.where(observed, x, self.mean.detach()))
         return torch.where(observed, terms, terms.new_zeros(())).flatten(-self.event_dims).sum(-1)
 
-    @abstractmethod
+    def table(self, rows: slice) -> tuple[Tensor, Tensor]:
+        """(rows, *event, levels) nats of every value an entry can take, and these (levels,); one row of p is for all."""
+        raise BadInput(f"a {type(self).__name__} entry has too many values to try them all; take Gaussian noise")
+
     def denoise(self, y: Tensor, noise: float) -> Tensor:
         """Draws x from p(x | y), where y = x + Gaussian noise of standard deviation `noise` > 0."""
+        return enumerated(self, y, GaussianNoise(noise))
 
-    def fill(self, y: Tensor, observed: Tensor | None, noise: float) -> Tensor:
-        """Draws x given its observed entries `y`, exact (noise 0) or noisy."""
+    def blurred(self, noise: float) -> "Factorised | None":
+        """The law of x + Gaussian noise of standard deviation `noise`, where it has a name."""
+        return None
+
+    def fill(self, y: Tensor, observed: Tensor | None, noise: float | Corruption) -> Tensor:
+        """Draws x given its observed entries `y`: exact (noise 0), with Gaussian noise (its deviation), or spoiled otherwise."""
+        corruption = as_corruption(noise)
         if observed is None:
-            return self.denoise(y, noise) if noise > 0 else y
-        if noise > 0:  # whatever stands where nothing was seen must not trouble the denoising
-            y = self.denoise(torch.where(observed, y, self.mean), noise)
-        return torch.where(observed, y, self.sample())
+            return y if corruption is None else corruption.denoise(self, y)
+        # What stands where nothing was seen may be impossible, so it is never asked about.
+        x = self.sample()
+        y = torch.where(observed, y, x)
+        return y if corruption is None else torch.where(observed, corruption.denoise(self, y), x)
 
 
 class Gaussian(Reparameterised, Factorised):
@@ -93,6 +108,8 @@ class Gaussian(Reparameterised, Factorised):
     >>> Gaussian(torch.zeros(2, 3), torch.zeros(3)).log_prob(torch.zeros(2, 3))
     tensor([-2.7568, -2.7568])
     """
+
+    discrete = False
 
     def __init__(self, mean: Tensor, log_scale: Tensor, event_dims: int = 1):
         self.loc, self.log_scale, self.event_dims = mean, log_scale, event_dims
@@ -125,6 +142,9 @@ class Gaussian(Reparameterised, Factorised):
         trust = variance / (variance + noise**2)
         return Gaussian(self.loc + trust * (y - self.loc), 0.5 * torch.log(trust * noise**2), self.event_dims).sample()
 
+    def blurred(self, noise: float) -> "Gaussian":
+        return Gaussian(self.loc, 0.5 * torch.log(torch.exp(2 * self.log_scale) + noise**2), self.event_dims)
+
 
 class Bernoulli(Factorised):
     """Bits, by their logits (*batch, *event).
@@ -150,28 +170,16 @@ class Bernoulli(Factorised):
 
     def log_prob(self, x: Tensor, observed: Tensor | None = None) -> Tensor:
         if observed is None and x.shape == self.logits.shape:
-            return _BitsLogProb.apply(self.logits.flatten(-self.event_dims), x.flatten(-self.event_dims))
+            return BitsLogProb.apply(self.logits.flatten(-self.event_dims), x.flatten(-self.event_dims))
         return super().log_prob(x, observed)
+
+    def table(self, rows: slice) -> tuple[Tensor, Tensor]:
+        logits = _rows(self.logits, rows)
+        return F.logsigmoid(torch.stack([-logits, logits], -1)), torch.arange(2, device=logits.device).to(logits)
 
     def denoise(self, y: Tensor, noise: float) -> Tensor:
         # log N(y; 1, s) - log N(y; 0, s) = (y - 1/2) / s^2
         return torch.bernoulli(torch.sigmoid(self.logits + (y - 0.5) / noise**2))
-
-
-class _BitsLogProb(torch.autograd.Function):
-    """sum_d x l - log(1 + e^l) over the last dimension, in half the passes over memory that autograd needs for it."""
-
-    @staticmethod
-    def forward(ctx: Any, logits: Tensor, x: Tensor) -> Tensor:
-        ctx.save_for_backward(logits, x)
-        return torch.linalg.vecdot(x, logits) - F.softplus(logits, threshold=40).sum(-1)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor | None]:
-        logits, x = ctx.saved_tensors
-        to_x = gradient.unsqueeze(-1) * logits if ctx.needs_input_grad[1] else None
-        return torch.sub(x, torch.sigmoid(logits)).mul_(gradient.unsqueeze(-1)), to_x
 
 
 class Lattice(Factorised):
@@ -193,18 +201,15 @@ class Lattice(Factorised):
         return self.log_p.exp() @ self.values
 
     def sample(self, n: int | None = None) -> Tensor:
-        p = self.log_p.exp()
-        draws = torch.multinomial(p.flatten(0, -2), n or 1, replacement=True)  # (batch x event, n)
-        x = self.values[draws.T].view(n or 1, *p.shape[:-1])
+        x = self.values[draw_levels(self.log_p, n or 1)].movedim(-1, 0)
         return x[0] if n is None else x
 
     def terms(self, x: Tensor) -> Tensor:
         log_p = self.log_p.expand(*x.shape, -1)
         return log_p.gather(-1, self.levels(x).unsqueeze(-1)).squeeze(-1)
 
-    def denoise(self, y: Tensor, noise: float) -> Tensor:
-        fit = -0.5 * ((y.unsqueeze(-1) - self.values) / noise).square()
-        return Lattice(self.log_p + fit, self.values, self.event_dims).sample()
+    def table(self, rows: slice) -> tuple[Tensor, Tensor]:
+        return _rows(self.log_p, rows), self.values
 
     def levels(self, x: Tensor) -> Tensor:
         """The index of each entry of x in `values`."""
@@ -234,13 +239,16 @@ class Binned(Factorised):
     def terms(self, x: Tensor) -> Tensor:
         return self.density.terms(x) + math.log(self.width)
 
+    def table(self, rows: slice) -> tuple[Tensor, Tensor]:
+        values, loc = byte_values(self.density.loc), _rows(self.density.loc, rows).unsqueeze(-1)
+        log_scale = _rows(self.density.log_scale.expand_as(self.density.loc), rows).unsqueeze(-1)
+        return Gaussian(loc, log_scale).terms(values) + math.log(self.width), values
+
     def denoise(self, y: Tensor, noise: float) -> Tensor:
         return snap(self.density.denoise(y, noise))
 
-
-def snap(x: Tensor) -> Tensor:
-    """The nearest byte, in model units."""
-    return torch.round((x.clamp(-1, 1) + 1) * 127.5) / 127.5 - 1
+    def blurred(self, noise: float) -> Gaussian:
+        return self.density.blurred(noise)
 
 
 class LogisticMixture(Factorised):
@@ -297,7 +305,10 @@ class LogisticMixture(Factorised):
             return log_mass.squeeze(self.axis)
         return torch.logsumexp(log_mass + torch.log_softmax(self.logits, self.axis), self.axis)
 
-    def denoise(self, y: Tensor, noise: float) -> Tensor:
-        values = torch.arange(256, device=y.device, dtype=y.dtype) / 127.5 - 1
-        table = torch.stack([self.terms(v.expand_as(y)) for v in values], -1)
-        return Lattice(table, values, self.event_dims).denoise(y, noise)
+    def table(self, rows: slice) -> tuple[Tensor, Tensor]:
+        loc, log_scale, logits = (_rows(part, rows) for part in (self.loc, self.log_scale, self.logits))
+        return logistic_table(loc, log_scale, logits, self.axis), byte_values(loc)
+
+
+def _rows(parameter: Tensor, rows: slice) -> Tensor:
+    return parameter if len(parameter) == 1 else parameter[rows]

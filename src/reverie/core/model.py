@@ -105,7 +105,8 @@ class Decodes(Protocol):
 class Surprised(Protocol):
     """-log p(x) in nats per example; of the observed entries where `observed` is given.
 
-    `draws`: how many importance samples an estimate may use; an exact model needs none.
+    `draws`: how many importance samples an estimate may use; an exact model needs none. A model with
+    `classes` also takes, and needs, the labels `given` (B,).
     """
 
     def surprise(self, x: Tensor, observed: Tensor | None = None, draws: int = 100) -> Estimate: ...

@@ -18,6 +18,8 @@ class StudentT(Factorised):
     tensor([1.])
     """
 
+    discrete = False
+
     def __init__(self, loc: Tensor, log_scale: Tensor, log_df: Tensor, event_dims: int = 1):
         self.loc, self.log_scale, self.log_df, self.event_dims = loc, log_scale, log_df, event_dims
 

@@ -52,6 +52,14 @@ class Table(Factorised):
         self.parts, self.columns = parts, columns
         self.order = torch.argsort(torch.cat(list(columns)))
 
+    @property
+    def discrete(self) -> Tensor:  # type: ignore[override]
+        """(D,) bool: which columns have probabilities, not densities."""
+        kinds = [
+            torch.as_tensor(part.discrete).expand(len(c)) for part, c in zip(self.parts, self.columns, strict=True)
+        ]
+        return torch.cat(kinds)[self.order.cpu()].to(self.order.device)
+
     def _each(self, of: Callable[[Factorised, Tensor], Tensor]) -> Tensor:
         """What `of` says of each part and its columns, in the order of the table."""
         return torch.cat([of(part, c) for part, c in zip(self.parts, self.columns, strict=True)], -1)[..., self.order]

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from reverie.core.model import Estimate, Surprised
+from reverie.core.model import Estimate, Model, Surprised
 from reverie.evaluation.resampling import error_of_mean
 
 
@@ -29,7 +29,7 @@ def surprises(
     for i in range(0, len(x), at_once):
         rows = slice(i, i + at_once)
         seen = None if observed is None else observed[rows]
-        if given is not None and getattr(model, "classes", 0):
+        if given is not None and isinstance(model, Model) and model.classes:
             parts.append(model.surprise(x[rows], seen, draws=draws, given=given[rows]))  # type: ignore[call-arg]
         else:
             parts.append(model.surprise(x[rows], seen, draws=draws))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from reverie.core.config import knob
@@ -18,7 +18,7 @@ from reverie.core.space import Space
 from reverie.maths import bounds
 from reverie.maths.bounds import Weighed
 from reverie.maths.objectives import bound_of
-from reverie.models.latent import LatentModel
+from reverie.models.latent import LatentModel, Method
 from reverie.nets.likelihoods import head
 from reverie.nets.topdown import Ladder
 
@@ -36,6 +36,9 @@ class LadderConfig:
     draws: int = knob(1, "draws of z for each example", low=1)
     warmup: int = knob(0, "rounds over which the weight of the KL term rises from zero", low=0)
     free_bits: float = knob(0.0, "nats of KL that each group may use for free", low=0.0)
+    repair: Method = knob(
+        "gibbs", "pseudo-Gibbs; Metropolis-within-Gibbs, right whatever q is; or importance resampling"
+    )
     sweeps: int = knob(50, "rounds of pseudo-Gibbs in a repair of what is missing", low=0)
 
 
@@ -128,6 +131,7 @@ class LadderVAE(LatentModel):
     Config = LadderConfig
     kinds = ("bit", "byte")
     doubt = 1.0
+    linear_start = False  # its latents are too many
 
     def __init__(self, config: LadderConfig, space: Space):
         super().__init__(config, space, config.classes)
@@ -135,7 +139,7 @@ class LadderVAE(LatentModel):
             raise BadInput(f"a ladder needs pictures (C, H, W), not examples of shape {space.shape}; use --model vae")
         if not config.groups or min(config.groups) < 1:
             raise BadInput(f"groups is {config.groups}; each scale needs at least one group of latents")
-        self.sweeps = config.sweeps
+        self.method, self.sweeps = config.repair, config.sweeps
         self.likelihood = head(space, components=config.logistics)
         shape = (space.shape[0], space.shape[1], space.shape[2])
         outputs = self.likelihood.outputs // math.prod(shape[1:])
@@ -169,13 +173,7 @@ class LadderVAE(LatentModel):
         terms = (t.view(k, n) for t in (log_likelihood, down.log_prior, down.log_q))
         return Weighed(down.z.view(noise.shape), *terms), down.kl.view(k, n, -1)
 
-    def surprise(
-        self,
-        x: Float[Tensor, "B *shape"],
-        observed: Bool[Tensor, "B *shape"] | None = None,
-        draws: int = 100,
-        given: Int[Tensor, " B"] | None = None,
-    ) -> Estimate:
+    def _surprise(self, x: Tensor, observed: Tensor | None, draws: int, given: Tensor | None) -> Estimate:
         def log_w(q: TopDown, noise: Tensor, x: Tensor, observed: Tensor | None, given: Tensor | None) -> Tensor:
             return self.weigh(q, noise, x, observed, given)[0].log_w
 
@@ -184,7 +182,7 @@ class LadderVAE(LatentModel):
     def phases(self, batch: Batch, step: int) -> Iterator[Phase]:
         config = self.config
         given = batch.given if self.classes else None
-        q = self.encode(batch.x, given=given)
+        q = bounds.perceived(self, batch.x, batch.observed, given)
         noise = torch.randn(config.draws, len(batch.x), q.size, device=batch.x.device)
         found, kl = self.weigh(q, noise, batch.x, batch.observed, given)
         weight = min(1.0, (step + 1) / config.warmup) if config.warmup else 1.0

@@ -1,20 +1,24 @@
 """What every p(x|z) p(z) model with a recognition model q(z|x) inherits."""
 
 from abc import abstractmethod
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from reverie.core.corruption import Corruption, GaussianNoise
 from reverie.core.distributions import Distribution, Factorised, Reparameterised
 from reverie.core.errors import BadInput
 from reverie.core.model import Estimate, Model
 from reverie.core.space import Space
 from reverie.maths import bounds
+from reverie.maths.imputation import Repaired, importance_resampling, metropolis_within_gibbs, pseudo_gibbs
 from reverie.maths.matheron import Linearised
 
+Method = Literal["gibbs", "metropolis", "importance"]
 DENOISING = 10  # rounds of pseudo-Gibbs from a noisy picture, which is near its clean one from the start
+RESAMPLED = 1000  # latents that an importance repair chooses from
 
 
 class LatentModel(Model):
@@ -27,6 +31,8 @@ class LatentModel(Model):
     prior: Distribution
     sweeps: int  # of pseudo-Gibbs in a repair
     doubt: float  # how many times less a repair trusts what was seen than p(x|z) does
+    method: Method = "gibbs"  # by which it repairs
+    linear_start = True  # a repair begins at dreams that agree with what was seen
     label_shares: Tensor
 
     def __init__(self, config: Any, space: Space, classes: int = 0):
@@ -61,6 +67,7 @@ class LatentModel(Model):
     def sample(self, n: int, given: Int[Tensor, " n"] | None = None) -> Float[Tensor, "n *shape"]:
         return self._joint(n, self.labels(n, given))[1].view(n, *self.space.shape)
 
+    @torch.no_grad()
     def surprise(
         self,
         x: Float[Tensor, "B *shape"],
@@ -68,47 +75,96 @@ class LatentModel(Model):
         draws: int = 100,
         given: Int[Tensor, " B"] | None = None,
     ) -> Estimate:
+        """-log p(x | given), or where a machine with labels is not told them, -log sum_y p(y) p(x|y) over all of them."""
+        if given is None and self.classes:
+            return marginal(self._by_label(x, observed, draws), self.label_shares)
+        return self._surprise(x, observed, draws, given)
+
+    def _surprise(self, x: Tensor, observed: Tensor | None, draws: int, given: Tensor | None) -> Estimate:
         return bounds.surprise(self, x, draws, observed, given)
 
-    @torch.no_grad()
+    def _by_label(self, x: Tensor, observed: Tensor | None, draws: int) -> list[Estimate]:
+        """-log p(x|y) for every label y."""
+        every = (torch.full((len(x),), y, device=x.device) for y in range(self.classes))
+        return [self._surprise(x, observed, draws, given) for given in every]
+
     def repair(
         self,
         x: Float[Tensor, "B *shape"],
         observed: Bool[Tensor, "B *shape"] | None,
         n: int,
-        noise: float = 0.0,
+        noise: float | Corruption = 0.0,
         given: Int[Tensor, " B"] | None = None,
     ) -> Float[Tensor, "n B *shape"]:
-        """(n, B, *shape), model units: n draws each from p(x | what was seen).
+        """(n, B, *shape), model units: the draws of `repaired`, in the way that this machine prefers."""
+        return self.repaired(x, observed, n, noise, given).draws
 
-        Where something is missing, n dreams are moved to agree with what was seen (`maths/matheron.py`), and what they
-        show fills the gaps, then come `sweeps` rounds of pseudo-Gibbs; where it is only noisy, ten from what was seen
-        (Rezende, Mohamed & Wierstra 2014, arXiv 1401.4082): z ~ q(z|x), then x ~ p(x|z, what was seen), which
-        draws from the right distribution as far as q(z|x) is the true posterior. With `noise` > 0
-        the observed entries are read as clean ones plus Gaussian noise of that standard deviation.
+    @torch.no_grad()
+    def repaired(
+        self,
+        x: Float[Tensor, "B *shape"],
+        observed: Bool[Tensor, "B *shape"] | None,
+        n: int,
+        noise: float | Corruption = 0.0,
+        given: Int[Tensor, " B"] | None = None,
+        method: Method | None = None,
+    ) -> Repaired:
+        """n draws each from p(x | what was seen), and how far they can be trusted (maths/imputation.py).
+
+        - `gibbs`: where something is missing, n dreams are moved to agree with what was seen (`maths/matheron.py`), and
+          `sweeps` rounds of pseudo-Gibbs follow; where it is only noisy, ten from what was seen;
+        - `metropolis`: from there on by Metropolis-within-Gibbs, right whatever q(z|x) is;
+        - `importance`: by the weights of a thousand draws from q(z|x_observed).
+
+        `noise`: what was seen is the truth plus Gaussian noise of that standard deviation, or spoiled as a
+        Corruption says. Labels that are not given are drawn from what the seen entries say of them.
         """
-        labels = self.labels(len(x), given)
-        labels = None if labels is None else labels.repeat(n)
-        seen = x if observed is None else torch.where(observed, x, x.new_zeros(()))
-        y = seen.expand(n, *x.shape).flatten(0, 1)
-        known = None if observed is None else observed.expand(n, *x.shape).flatten(0, 1)
-        state = y
-        if observed is not None:
-            state = self.decode(self._agreeing(seen, observed, n, noise, labels), labels).fill(y, known, noise)
-        for _ in range(DENOISING if observed is None else self.sweeps):
-            z = self.encode(state, given=labels).sample()
-            state = self.decode(z, labels).fill(y, known, noise)
-        return state.view(n, *x.shape)
+        method = method or self.method
+        if self.classes and given is None:  # a label for each draw: examples are repeated rather than draws
+            labels = self._likely_labels(x, observed, n)
+            x = x.repeat(n, *[1] * (x.dim() - 1))
+            observed = None if observed is None else observed.repeat(n, *[1] * (observed.dim() - 1))
+            found = self.repaired(x, observed, 1, noise, labels.flatten(), method)
+            return Repaired(found.draws.view(n, -1, *x.shape[1:]), found.method)
+        given = self.labels(len(x), given)
+        if method == "importance":
+            return importance_resampling(self, x, observed, n, RESAMPLED, noise, given)
+        start = None
+        if observed is not None and self.space.kind in ("bit", "byte", "real") and self.linear_start:
+            sigma = noise.sigma if isinstance(noise, GaussianNoise) else noise if isinstance(noise, float) else 0.0
+            start = self._agreeing(x, observed, n, sigma, given)
+        sweeps = DENOISING if observed is None else self.sweeps
+        if method == "metropolis":
+            return metropolis_within_gibbs(self, x, observed, n, max(sweeps, 50), 10, noise, given, start)
+        return pseudo_gibbs(self, x, observed, n, sweeps, noise, given, start)
 
-    def _agreeing(self, y: Tensor, observed: Tensor, n: int, noise: float, labels: Tensor | None) -> Tensor:
-        """(n * B, Z) dreams that agree with what was seen, as far as x is linear in z."""
+    def _likely_labels(self, x: Tensor, observed: Tensor | None, n: int) -> Tensor:
+        """(n, B) labels from p(y | what was seen)."""
+        nats = torch.stack([found.value for found in self._by_label(x, observed, 50)], 1)
+        chance = torch.softmax(self.label_shares.log() - nats, 1)
+        return torch.multinomial(chance, n, replacement=True).T
+
+    def _agreeing(
+        self, x: Tensor, observed: Tensor, n: int, noise: float, given: Tensor | None
+    ) -> Float[Tensor, "n B Z"]:
+        """Dreams that agree with what was seen, as far as x is linear in z."""
+        y = torch.where(observed, x, x.new_zeros(()))
         many = max(1024, 4 * self.prior.mean.numel())
         linear = Linearised.of(*self._joint(many, self.labels(many, None)))
-        z, x = (part.view(n, len(y), -1) for part in self._joint(n * len(y), labels))
-        return linear.moved(z, x, y.flatten(1), observed.flatten(1), noise, self.doubt).flatten(0, 1)
+        labels = None if given is None else given.repeat(n)
+        z, dreams = (part.view(n, len(y), -1) for part in self._joint(n * len(y), labels))
+        return linear.moved(z, dreams, y.flatten(1), observed.flatten(1), noise, self.doubt)
 
     def _joint(self, n: int, labels: Tensor | None) -> tuple[Tensor, Tensor]:
         """n draws from p(z, x | labels): (n, Z) and (n, D)."""
         z = self.prior.sample(n)
         parts = zip(z.split(1024), [None] * n if labels is None else labels.split(1024), strict=False)
         return z, torch.cat([self.decode(part, given).sample().flatten(1) for part, given in parts])
+
+
+def marginal(parts: list[Estimate], shares: Tensor) -> Estimate:
+    """-log sum_y p(y) p(x|y) from -log p(x|y) of every label y, and its standard error by the delta method."""
+    nats = torch.stack([part.value for part in parts]) - shares.log().unsqueeze(1)
+    value = -torch.logsumexp(-nats, 0)
+    error = (torch.softmax(-nats, 0) * torch.stack([part.error for part in parts])).square().sum(0).sqrt()
+    return Estimate(value, error, "nats", "lower", f"{parts[0].method}, all {len(parts)} labels")

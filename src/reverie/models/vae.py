@@ -20,7 +20,7 @@ from reverie.core.recipe import TrainingConfig
 from reverie.core.space import Space
 from reverie.maths.bounds import perceived
 from reverie.maths.objectives import surrogate
-from reverie.models.latent import LatentModel
+from reverie.models.latent import LatentModel, Method
 from reverie.nets import conv, mlp
 from reverie.nets.likelihoods import Likelihood, head
 from reverie.nets.posteriors import posterior
@@ -65,6 +65,9 @@ class VAEConfig:
     beta: float = knob(1.0, "weight of the KL term in the loss; the bound itself has 1", low=0.0)
     free_bits: float = knob(0.0, "nats of KL that each latent may use for free", low=0.0)
     warmup: int = knob(0, "rounds over which the weight of the KL term rises from zero", low=0)
+    repair: Method = knob(
+        "gibbs", "pseudo-Gibbs; Metropolis-within-Gibbs, right whatever q is; or importance resampling"
+    )
     sweeps: int = knob(50, "rounds of pseudo-Gibbs in a repair of what is missing", low=0)
     doubt: float = knob(1.0, "how many times less a repair trusts what was seen than p(x|z) does", low=1.0)
 
@@ -91,7 +94,7 @@ class VAE(LatentModel):
             raise BadInput(f"free bits belong to --model.objective elbo; {config.objective} has none, set them to 0")
         if config.classes and config.prior == "vamp":
             raise BadInput("pseudo-inputs have no labels; take another --model.prior than vamp, or --model.classes 0")
-        self.sweeps, self.doubt = config.sweeps, config.doubt
+        self.method, self.sweeps, self.doubt = config.repair, config.sweeps, config.doubt
         self.prior = prior(config.prior, config.latent, config.components, config.closeness, space)
         if isinstance(self.prior, VampPrior):
             self.prior.perceive = self.encode

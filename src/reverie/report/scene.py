@@ -142,10 +142,10 @@ class Scene:
     ) -> tuple[NDArray[np.float64], str]:
         """(n,) -log p of x (n, *shape) in the units of the data, and the estimator's name.
 
-        Examples of another world have no labels: a model that needs some is given labels by chance.
+        A model with labels that are not given takes all of them into account.
         """
         assert isinstance(self.model, Surprised)
-        found = density.surprises(self.model, x, DRAWS, observed, self.model.labels(len(x), given))
+        found = density.surprises(self.model, x, DRAWS, observed, given)
         raw = x if observed is None else torch.where(observed, x, torch.nan)
         shift = torch.as_tensor(self.codec.log_abs_det(raw)).double().numpy()
         return np.asarray(found.value - shift), found.method
