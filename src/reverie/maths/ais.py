@@ -292,6 +292,7 @@ class _Noise:
 def _seeded(seed: int, device: torch.device) -> Iterator[None]:
     """Distributions draw from torch's own generator: it is seeded here, and put back afterwards."""
     others = [] if device.type == "cpu" else [device]
-    with torch.random.fork_rng(others, device_type="cuda" if not others else device.type):
-        torch.manual_seed(seed)
+    with torch.random.fork_rng(others, device_type=device.type if others else "cuda"):
+        # torch.manual_seed would seed every kind of device there might be, in a thousand times the time.
+        (torch.manual_seed if others else torch.default_generator.manual_seed)(seed)
         yield
