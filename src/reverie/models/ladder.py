@@ -182,7 +182,8 @@ class LadderVAE(LatentModel):
     def phases(self, batch: Batch, step: int) -> Iterator[Phase]:
         config = self.config
         given = batch.given if self.classes else None
-        q = bounds.perceived(self, batch.x, batch.observed, given)
+        x = batch.x if batch.observed is None else torch.where(batch.observed, batch.x, batch.x.new_zeros(()))
+        q = self.encode(x, given=given)
         noise = torch.randn(config.draws, len(batch.x), q.size, device=batch.x.device)
         found, kl = self.weigh(q, noise, batch.x, batch.observed, given)
         weight = min(1.0, (step + 1) / config.warmup) if config.warmup else 1.0
