@@ -38,7 +38,7 @@ def ours(x: np.ndarray, seed: int, quick: bool) -> Filled:
     codec = Standard((0.0,) * dims, (1.0,) * dims)
     data = Data("table", Space((dims,), "real"), codec, *splits(x.astype(np.float32), (n, n), n, None), spec={})
     torch.manual_seed(seed)
-    config, recipe = VAE.recipe(data.space, n, holes=True)
+    config, recipe = VAE.recipe(data.space, n)
     if quick:
         recipe = TrainingConfig(**(vars(recipe) | {"steps": 100}))
     state = State(VAE(config, data.space), recipe)

@@ -115,7 +115,19 @@ class VAE(LatentModel):
 
         docs/recipe.md tells what was tried on the 400 portraits. Below
         5,000 pictures the loader moves, bends and lights them; above, the data speak for themselves.
+        Tables: a small net beside a linear path, and the bound of ten draws, which also suits holes.
         """
+        if space.kind in ("mixed", "count") or (space.kind == "real" and len(space.shape) == 1 and space.dims > 2):
+            config = VAEConfig(
+                width=128,
+                latent=min(10, space.dims),
+                skip=True,
+                prior="normal",
+                objective="iwae",
+                draws=10,
+                repair="importance",
+            )
+            return config, TrainingConfig(batch=64, steps=1000, rate=2e-3, decay=0.1, average=0.02)
         if not space.is_picture or space.kind != "byte":
             return VAEConfig(), TrainingConfig()
         config = VAEConfig(net="residual", skip=True, depth=1, latent=max(16, min(384, space.dims // 5)), warmup=300)
