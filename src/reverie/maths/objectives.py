@@ -70,10 +70,18 @@ def surrogate(
 
 
 def _elbo(model: Explains, q: Reparameterised, z: Tensor, batch: Batch, weight: float, free: float) -> Surrogate:
-    x, observed, given = (None if part is None else part.expand(len(z), *part.shape).flatten(0, 1) for part in batch)
-    assert x is not None
+    x, observed, given = batch
+    if len(z) > 1:
+        x, observed, given = (
+            None if part is None else part.expand(len(z), *part.shape).flatten(0, 1) for part in batch
+        )
+        assert x is not None
     likelihood = model.decode(z.flatten(0, 1), given).log_prob(x, observed).mean()
-    kl = torch.stack([model.prior.kl(q, one) for one in z]).mean((0, 1))
+    kl = (
+        model.prior.kl(q, z[0]).mean(0)
+        if len(z) == 1
+        else torch.stack([model.prior.kl(q, one) for one in z]).mean((0, 1))
+    )
     whole = kl.sum()
     # Free bits are counted for each latent where the KL is a sum over them, otherwise for all together.
     allowance = free * (math.prod(z.shape[2:]) if kl.dim() == 0 else 1)
