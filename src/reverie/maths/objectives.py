@@ -70,13 +70,10 @@ def surrogate(
 
 
 def _elbo(model: Explains, q: Reparameterised, z: Tensor, batch: Batch, weight: float, free: float) -> Surrogate:
-    x, observed, given = batch
     if len(z) > 1:
-        x, observed, given = (
-            None if part is None else part.expand(len(z), *part.shape).flatten(0, 1) for part in batch
-        )
-        assert x is not None
-    likelihood = model.decode(z.flatten(0, 1), given).log_prob(x, observed).mean()
+        rows = (None if part is None else part.expand(len(z), *part.shape).flatten(0, 1) for part in batch)
+        batch = Batch(*rows)  # type: ignore[arg-type]
+    likelihood = model.decode(z.flatten(0, 1), batch.given).log_prob(batch.x, batch.observed).mean()
     kl = (
         model.prior.kl(q, z[0]).mean(0)
         if len(z) == 1
