@@ -120,8 +120,10 @@ def repair(
         raise BadInput(f"{opened.name} repairs in one way only; leave --method out")
     torch.manual_seed(seed)
     if isinstance(codec := opened.codec, Table):
-        if observed != "all" or noise != "0" or given:
-            raise BadInput("the empty cells of a table say what is missing; leave --observed, --noise and --given out")
+        if observed != "all" or noise != "0" or given or method:
+            raise BadInput(
+                "of a table, the empty cells are filled; leave --observed, --noise, --given and --method out"
+            )
         print(*repair_table(model, codec, *read_rows(opened, codec, file), n, Path(out or "repaired.csv")), sep="\n")
         return
     out = out or "repaired.png"

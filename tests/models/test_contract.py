@@ -174,6 +174,9 @@ def test_labels_condition_everything(name, kind):
         assert torch.equal(draws[:, observed], x[observed].expand(4, -1))
     with pytest.raises(BadInput, match="label"):
         model.sample(2, torch.tensor([0, 3]))
+    for needy in (lambda: model.encode(x), lambda: model.decode(model.prior.sample(2))):
+        with pytest.raises(BadInput, match="label"):
+            needy()
     (phase,) = model.phases(Batch(x, None, y), 0)
     assert phase.loss.isfinite()
 

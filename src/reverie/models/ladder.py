@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -85,11 +85,14 @@ class TopDown(Reparameterised):
         return down.z.view(start.shape), log_prob.view(start.shape[:-1])
 
 
-class Down:
-    """What a way down the ladder has met: z (N, Z), its log p and log q (N,), KL (N, groups), and the end of it."""
+class Down(NamedTuple):
+    """What a way down the ladder has met."""
 
-    def __init__(self, z: Tensor, log_prior: Tensor, log_q: Tensor, kl: Tensor, h: Tensor):
-        self.z, self.log_prior, self.log_q, self.kl, self.h = z, log_prior, log_q, kl, h
+    z: Tensor  # (N, Z)
+    log_prior: Tensor  # (N,)
+    log_q: Tensor  # (N,)
+    kl: Tensor  # (N, groups)
+    h: Tensor  # the state at the end of it
 
 
 def descend(net: Ladder, start: Tensor, seen: list[Tensor] | None, placed: bool) -> Down:
@@ -156,9 +159,11 @@ class LadderVAE(LatentModel):
     def encode(
         self, x: Float[Tensor, "B *shape"], observed: Tensor | None = None, given: Tensor | None = None
     ) -> TopDown:
+        self.need_labels(given)
         return TopDown(self.net, len(x), self.net.seen(x, given))
 
     def decode(self, z: Float[Tensor, "B Z"], given: Tensor | None = None) -> Factorised:
+        self.need_labels(given)
         return self.likelihood(self.net.finish(descend(self.net, z, None, placed=True).h, given))
 
     def weigh(

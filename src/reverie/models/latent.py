@@ -57,6 +57,11 @@ class LatentModel(Model):
             raise BadInput(f"{n} labels from 0 to {self.classes - 1} are needed, not {given.tolist()[:8]}")
         return given.to(self.label_shares.device)
 
+    def need_labels(self, given: Tensor | None) -> None:
+        """Raises BadInput where the machine was trained with labels and none are given."""
+        if self.classes and given is None:
+            raise BadInput(f"this machine was trained with labels; say which of 0 to {self.classes - 1} is given")
+
     @torch.no_grad()
     def solve(self, data: Any, config: Any) -> None:
         labels = data.train.labels

@@ -160,9 +160,8 @@ class VAE(LatentModel):
         return self.posterior(code)
 
     def decode(self, z: Float[Tensor, "B Z"], given: Int[Tensor, " B"] | None = None) -> Factorised:
-        if self.classes:
-            if given is None:
-                raise BadInput(f"this machine was trained with labels; say which of 0 to {self.classes - 1} is given")
+        self.need_labels(given)
+        if given is not None and self.classes:
             z = torch.cat([z, F.one_hot(given, self.classes).to(z.dtype)], 1)
         shift = self.decoder_skip(z) if self.config.skip else None
         return self.likelihood(self.decoder(z), shift)

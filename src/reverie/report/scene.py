@@ -56,7 +56,7 @@ class Scene:
 
     @property
     def points(self) -> bool:
-        return self.space.shape == (2,)
+        return self.space.shape == (2,) and self.space.kind == "real"
 
     @property
     def perceives(self) -> bool:
