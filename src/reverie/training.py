@@ -11,6 +11,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
+from reverie.adam import Adam
 from reverie.core.errors import BadInput
 from reverie.core.model import Batch, Model
 from reverie.core.recipe import TrainingConfig
@@ -45,10 +46,7 @@ class State:
         self.average = copy.deepcopy(model).requires_grad_(False).eval() if self.parameters else model.eval()
         self.step = 0
         self.optimisers = {
-            name: torch.optim.AdamW(
-                group, config.rate, (config.beta1, config.beta2), weight_decay=config.decay, fused=True
-            )
-            for name, group in self.parameters.items()
+            name: Adam(group, config.beta1, config.beta2, config.decay) for name, group in self.parameters.items()
         }
 
     def tensors(self) -> dict[str, Tensor]:
@@ -57,9 +55,7 @@ class State:
         if self.parameters:
             out |= {f"model.{k}": v for k, v in self.model.state_dict().items()}
         for name, optimiser in self.optimisers.items():
-            for i, parameter in enumerate(self.parameters[name]):
-                for key, value in optimiser.state.get(parameter, {}).items():
-                    out[f"adam.{name}.{i}.{key}"] = value
+            out |= {f"adam.{name}.{k}": v for k, v in optimiser.tensors()}
         return out
 
     def restore(self, tensors: dict[str, Tensor], step: int) -> None:
@@ -67,13 +63,8 @@ class State:
         for part, module in (("model.", self.model), ("average.", self.average))[0 if self.parameters else 1 :]:
             module.load_state_dict({k.removeprefix(part): v for k, v in tensors.items() if k.startswith(part)})
         for name, optimiser in self.optimisers.items():
-            for i, parameter in enumerate(self.parameters[name]):
-                start = f"adam.{name}.{i}."
-                saved = {k.removeprefix(start): v for k, v in tensors.items() if k.startswith(start)}
-                # Clones: a tensor that lies in a file's buffer is aligned otherwise, and sums otherwise.
-                optimiser.state[parameter] = {
-                    k: v.clone() if k == "step" else v.to(parameter.device, copy=True) for k, v in saved.items()
-                }
+            start = f"adam.{name}."
+            optimiser.restore({k.removeprefix(start): v for k, v in tensors.items() if k.startswith(start)})
         self.step = step
 
     def follow(self) -> None:
@@ -152,9 +143,7 @@ def _round(state: State, batch: Batch, rate: float, fabric: Fabric) -> dict[str,
             _average_gradients(parameters, fabric)
         if state.config.clip:
             torch.nn.utils.clip_grad_norm_(parameters, state.config.clip)
-        for group in optimiser.param_groups:
-            group["lr"] = rate
-        optimiser.step()
+        optimiser.step(rate)
         if fabric.world_size > 1:
             _average_buffers(state.model, fabric)
 

@@ -180,7 +180,7 @@ class Data:
             if picture and config is not None:
                 x = augment(x, config, self.space.kind)
             x, observed = without_holes(x) if self.train.holes else (x, None)
-            yield Batch(x, observed, None if labels is None else labels[rows])
+            yield Batch(x, observed, None if labels is None else labels.index_select(0, rows))
 
     def _rows(
         self, size: int, seed: int, start: int, offset: int, share: int, device: str

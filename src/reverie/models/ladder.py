@@ -145,8 +145,7 @@ class LadderVAE(LatentModel):
         self.method, self.sweeps = config.repair, config.sweeps
         self.likelihood = head(space, components=config.logistics)
         shape = (space.shape[0], space.shape[1], space.shape[2])
-        outputs = self.likelihood.outputs // math.prod(shape[1:])
-        self.net = Ladder(shape, config.groups, config.width, config.latent, outputs, config.classes)
+        self.net = Ladder(shape, config.groups, config.width, config.latent, self.likelihood.start, config.classes)
 
     @classmethod
     def recipe(cls, space: Space, count: int) -> tuple[LadderConfig, TrainingConfig]:

@@ -103,7 +103,7 @@ class VAE(LatentModel):
         self.likelihood = head(space, config.likelihood, config.logistics)
         causes = config.latent + config.classes
         self.encoder, self.decoder = NETS[config.net](
-            self.senses.shape, self.posterior.code, causes, self.likelihood.outputs, config.width, config.depth
+            self.senses.shape, self.posterior.code, causes, self.likelihood.start, config.width, config.depth
         )
         if config.skip:
             self.encoder_skip = nn.Linear(math.prod(self.senses.shape), config.latent)

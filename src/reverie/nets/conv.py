@@ -9,6 +9,17 @@ from torch.nn import functional as F
 from reverie.core.errors import BadInput
 
 
+class Offset(nn.Module):
+    """h (B, C, H, W) and a learned bias for every entry of it: a convolution need not spell out the mean picture."""
+
+    def __init__(self, start: Tensor):
+        super().__init__()
+        self.bias = nn.Parameter(start.clone())
+
+    def forward(self, h: Tensor) -> Tensor:
+        return h + self.bias.view(1, *h.shape[1:])
+
+
 class ResidualBlock(nn.Module):
     """h + conv(silu(norm(conv(silu(norm(h)))))); starts as the identity."""
 
@@ -74,9 +85,9 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """(B, latent) -> (B, maps, H, W)."""
+    """(B, latent) -> (B, maps, H, W), of which `start` is what they begin with, laid flat."""
 
-    def __init__(self, size: tuple[int, int], latent: int, maps: int, width: int, depth: int):
+    def __init__(self, size: tuple[int, int], latent: int, start: Tensor, width: int, depth: int):
         super().__init__()
         self.scales = sizes(*size)[::-1]
         top = width * len(self.scales)
@@ -88,7 +99,8 @@ class Decoder(nn.Module):
             blocks = [ResidualBlock(width * level) for _ in range(depth if level > 1 else 0)]
             self.stages.append(nn.Sequential(nn.Conv2d(width * (level + 1), width * level, 3, padding=1), *blocks))
         self.norm = _norm(width)
-        self.out = nn.Conv2d(width, maps, 3, padding=1)
+        maps = len(start) // math.prod(size)
+        self.out = nn.Sequential(nn.Conv2d(width, maps, 3, padding=1, bias=False), Offset(start))
 
     def forward(self, z: Tensor) -> Tensor:
         h = self.inner(z).unflatten(1, (-1, *self.scales[0]))
@@ -99,14 +111,14 @@ class Decoder(nn.Module):
 
 
 def autoencoder(
-    shape: tuple[int, ...], code: int, latent: int, outputs: int, width: int, depth: int
+    shape: tuple[int, ...], code: int, latent: int, start: Tensor, width: int, depth: int
 ) -> tuple[nn.Module, nn.Module]:
-    """An encoder (B, C, H, W) -> (B, code) and a decoder (B, latent) -> (B, outputs / HW, H, W)."""
+    """An encoder (B, C, H, W) -> (B, code) and a decoder (B, latent) -> (B, outputs / HW, H, W), whose bias begins as `start` (outputs,)."""
     if len(shape) != 3:
         raise BadInput(f"convolutions need pictures (C, H, W), not examples of shape {shape}; use --model.net mlp")
     picture = (shape[0], shape[1], shape[2])
     encoder = Encoder(picture, code, width, depth)
-    decoder = Decoder(picture[1:], latent, outputs // math.prod(picture[1:]), width, depth)
+    decoder = Decoder(picture[1:], latent, start, width, depth)
     for net in (encoder, decoder):
         for parameter in net.parameters():
             if parameter.dim() == 4:  # channels last: what convolutions on processors and GPUs like best

@@ -2,7 +2,7 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import torch
@@ -31,10 +31,15 @@ FITTING: dict[Kind, tuple[Likelihood, ...]] = {
 
 
 class Head(nn.Module, ABC):
-    """Raw decoder output to p(x|z)."""
+    """Raw decoder output to p(x|z); nothing here is learned."""
 
-    outputs: int  # how many numbers the decoder must put out for one example
+    start: Tensor  # (outputs,) what the biases of a decoder do well to begin as
     shifts: int  # how many locations (means, log means, logits) a shift moves: one an entry, or a level of a category
+
+    @property
+    def outputs(self) -> int:
+        """How many numbers the decoder must put out for one example."""
+        return len(self.start)
 
     @abstractmethod
     def forward(self, raw: Float[Tensor, "B *outputs"], shift: Float[Tensor, "B shifts"] | None = None) -> Factorised:
@@ -44,22 +49,20 @@ class Head(nn.Module, ABC):
 class EntryHead(Head):
     """The same distribution for every entry of an example: raw output (B, channels * C, ...) for examples (C, ...).
 
-    `channels`: how many numbers the decoder must put out for each entry of x. A bias for every
-    entry is learned here, so that a decoder without position (a convolution) need not spell out the mean picture.
+    `start` has a number for each of the `channels` that the decoder must put out for each entry of x.
     """
 
-    def __init__(self, shape: tuple[int, ...], channels: int):
+    def __init__(self, shape: tuple[int, ...], start: Sequence[float]):
         super().__init__()
-        self.channels = channels
+        self.channels = len(start)
         self.shape = shape
         self.event_dims = len(shape)
         self.shifts = math.prod(shape)
-        self.outputs = channels * self.shifts
-        self.bias = nn.Parameter(torch.zeros(channels, *shape))
+        self.start = torch.tensor(start).repeat_interleave(self.shifts)
 
     def split(self, raw: Tensor, shift: Tensor | None = None, located: int = 1) -> Tensor:
         """(B, channels, *shape), with `shift` (B, D) added to the first `located` channels: those of location."""
-        raw = raw.reshape(len(raw), self.channels, *self.shape) + self.bias
+        raw = raw.reshape(len(raw), self.channels, *self.shape)
         if shift is None:
             return raw
         shift = shift.view(len(raw), 1, *self.shape)
@@ -70,7 +73,7 @@ class BernoulliHead(EntryHead):
     """Logits of bits."""
 
     def __init__(self, shape: tuple[int, ...]):
-        super().__init__(shape, 1)
+        super().__init__(shape, [0.0])
 
     def forward(self, raw: Tensor, shift: Tensor | None = None) -> Factorised:
         return Bernoulli(self.split(raw, shift).squeeze(1), self.event_dims)
@@ -80,7 +83,7 @@ class GaussianHead(EntryHead):
     """A learned scale for every entry and example, no less than e^-7: on a constant column the density would grow for ever."""
 
     def __init__(self, shape: tuple[int, ...]):
-        super().__init__(shape, 2)
+        super().__init__(shape, [0.0, 0.0])
 
     def forward(self, raw: Tensor, shift: Tensor | None = None) -> Factorised:
         mean, log_scale = self.split(raw, shift).unbind(1)
@@ -91,8 +94,8 @@ class StudentHead(EntryHead):
     """A learned scale and degrees of freedom for every entry and example; more than 2 of them, so that it has a variance."""
 
     def __init__(self, shape: tuple[int, ...]):
-        super().__init__(shape, 3)
-        nn.init.constant_(self.bias[2], 2.0)  # 9 degrees of freedom: near enough to a Gaussian, and free to leave it
+        # 9 degrees of freedom: near enough to a Gaussian, and free to leave it.
+        super().__init__(shape, [0.0, 0.0, 2.0])
 
     def forward(self, raw: Tensor, shift: Tensor | None = None) -> Factorised:
         loc, log_scale, log_more = self.split(raw, shift).unbind(1)
@@ -104,12 +107,9 @@ class LogisticHead(EntryHead):
     """Bytes by a mixture of discretised logistics; at the start the components are spread over the range."""
 
     def __init__(self, shape: tuple[int, ...], components: int):
-        super().__init__(shape, 3 * components)
+        spread = [(i + 0.5) / components - 0.5 for i in range(components)]
+        super().__init__(shape, [*spread, *[-2.0] * components, *[0.0] * components])
         self.components = components
-        with torch.no_grad():
-            spread = torch.linspace(-0.5, 0.5, components) if components > 1 else torch.zeros(1)
-            self.bias[:components] = spread.view(-1, *[1] * self.event_dims)
-            self.bias[components : 2 * components] = -2.0
 
     def forward(self, raw: Tensor, shift: Tensor | None = None) -> Factorised:
         loc, log_scale, logits = self.split(raw, shift, self.components).chunk(3, 1)
@@ -122,7 +122,7 @@ class ByteTableHead(EntryHead):
     values: Tensor
 
     def __init__(self, shape: tuple[int, ...]):
-        super().__init__(shape, 256)
+        super().__init__(shape, [0.0] * 256)
         self.register_buffer("values", torch.arange(256) / 127.5 - 1, persistent=False)
 
     def forward(self, raw: Tensor, shift: Tensor | None = None) -> Factorised:
@@ -136,7 +136,7 @@ class PoissonHead(EntryHead):
     """Log rates of counts, cut where float32 would overflow."""
 
     def __init__(self, shape: tuple[int, ...]):
-        super().__init__(shape, 1)
+        super().__init__(shape, [0.0])
 
     def forward(self, raw: Tensor, shift: Tensor | None = None) -> Factorised:
         return Poisson(self.split(raw, shift).squeeze(1).clamp(-30, 30), self.event_dims)
@@ -146,7 +146,7 @@ class NegativeBinomialHead(EntryHead):
     """Log mean and log dispersion of counts for every entry and example."""
 
     def __init__(self, shape: tuple[int, ...]):
-        super().__init__(shape, 2)
+        super().__init__(shape, [0.0, 0.0])
 
     def forward(self, raw: Tensor, shift: Tensor | None = None) -> Factorised:
         log_mean, log_r = self.split(raw, shift).unbind(1)
@@ -157,7 +157,7 @@ class CategoryHead(EntryHead):
     """A logit for each of the levels of `count` columns; a shift moves them one by one, for categories have no order."""
 
     def __init__(self, count: int, levels: int):
-        super().__init__((count,), levels)
+        super().__init__((count,), [0.0] * levels)
         self.shifts = self.outputs
 
     def forward(self, raw: Tensor, shift: Tensor | None = None) -> Factorised:
@@ -189,7 +189,7 @@ class TableHead(Head):
             "order", torch.tensor([i for members in groups.values() for i in members]), persistent=False
         )
         self.split_outputs, self.split_shifts = [p.outputs for p in parts], [p.shifts for p in parts]
-        self.outputs, self.shifts = sum(self.split_outputs), sum(self.split_shifts)
+        self.start, self.shifts = torch.cat([p.start for p in parts]), sum(self.split_shifts)
 
     def forward(self, raw: Tensor, shift: Tensor | None = None) -> Factorised:
         raws = raw.flatten(1).split(self.split_outputs, 1)

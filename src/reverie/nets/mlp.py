@@ -3,25 +3,26 @@
 import itertools
 import math
 
+import torch
 from torch import Tensor, nn
 
 
 def autoencoder(
-    shape: tuple[int, ...], code: int, latent: int, outputs: int, width: int, depth: int, residual: bool = False
+    shape: tuple[int, ...], code: int, latent: int, start: Tensor, width: int, depth: int, residual: bool = False
 ) -> tuple[nn.Module, nn.Module]:
-    """An encoder (B, *shape) -> (B, code) and a decoder (B, latent) -> (B, outputs).
-
-    The decoder ends without a bias: a likelihood has its own.
-    """
+    """An encoder (B, *shape) -> (B, code) and a decoder (B, latent) -> (B, outputs), whose bias begins as `start` (outputs,)."""
     net = residual_mlp if residual else mlp
     encoder = nn.Sequential(nn.Flatten(), *net(math.prod(shape), width, depth, code))
-    return encoder, net(latent, width, depth, outputs, bias=False)
+    decoder = net(latent, width, depth, len(start))
+    with torch.no_grad():
+        decoder[-1].bias.copy_(start)  # type: ignore[operator]
+    return encoder, decoder
 
 
-def residual_mlp(inputs: int, width: int, depth: int, outputs: int, bias: bool = True) -> nn.Sequential:
+def residual_mlp(inputs: int, width: int, depth: int, outputs: int) -> nn.Sequential:
     """inputs -> width (linear), `depth` residual layers, a normalisation, -> outputs."""
     layers = [ResidualLayer(width) for _ in range(depth)]
-    return nn.Sequential(nn.Linear(inputs, width), *layers, nn.LayerNorm(width), nn.Linear(width, outputs, bias))
+    return nn.Sequential(nn.Linear(inputs, width), *layers, nn.LayerNorm(width), nn.Linear(width, outputs))
 
 
 class ResidualLayer(nn.Module):
@@ -39,13 +40,12 @@ class ResidualLayer(nn.Module):
         return h + self.outer(nn.functional.silu(self.inner(self.norm(h))))
 
 
-def mlp(inputs: int, width: int, depth: int, outputs: int, bias: bool = True) -> nn.Sequential:
+def mlp(inputs: int, width: int, depth: int, outputs: int) -> nn.Sequential:
     """inputs -> width (depth times, ReLU) -> outputs.
 
-    >>> import torch
     >>> mlp(4, 8, 2, 3)(torch.zeros(5, 4)).shape
     torch.Size([5, 3])
     """
     sizes = [inputs, *[width] * depth]
     layers = [layer for a, b in itertools.pairwise(sizes) for layer in (nn.Linear(a, b), nn.ReLU())]
-    return nn.Sequential(*layers, nn.Linear(sizes[-1], outputs, bias))
+    return nn.Sequential(*layers, nn.Linear(sizes[-1], outputs))

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from reverie.nets.conv import halved
+from reverie.nets.conv import Offset, halved
 
 
 class Block(nn.Module):
@@ -64,7 +64,7 @@ class Ladder(nn.Module):
     """
 
     def __init__(
-        self, shape: tuple[int, int, int], groups: tuple[int, ...], width: int, latent: int, outputs: int, classes: int
+        self, shape: tuple[int, int, int], groups: tuple[int, ...], width: int, latent: int, start: Tensor, classes: int
     ):
         super().__init__()
         channels, self.height, self.width = shape
@@ -81,7 +81,9 @@ class Ladder(nn.Module):
             nn.ModuleList(Rung(width, latent, size, gain) for _ in range(n))
             for n, size in zip(groups, self.sizes, strict=True)
         )
-        self.out = nn.Conv2d(width, 4 * outputs, 3, padding=1)
+        maps = len(start) // (self.height * self.width)
+        self.out = nn.Conv2d(width, 4 * maps, 3, padding=1, bias=False)
+        self.offset = Offset(start)
         # A label is told to the eye and to the hand, not to the latents: p(z) is the same for all labels.
         self.label = nn.Embedding(classes, width) if classes else None
         self.last = Block(width, max(width // 2, latent), width, self.sizes[-1], gain) if classes else None
@@ -110,11 +112,11 @@ class Ladder(nn.Module):
         return Descent(self, self.start.expand(n, -1, -1, -1).contiguous(memory_format=torch.channels_last))
 
     def finish(self, h: Tensor, given: Tensor | None) -> Tensor:
-        """(B, outputs, H, W)."""
+        """(B, maps, H, W)."""
         if self.label is not None and self.last is not None and given is not None:
             h = h + self.label(given)[:, :, None, None]
             h = h + self.last(h)
-        return F.pixel_shuffle(self.out(F.silu(h)), 2)[..., : self.height, : self.width]
+        return self.offset(F.pixel_shuffle(self.out(F.silu(h)), 2)[..., : self.height, : self.width])
 
 
 class Descent:

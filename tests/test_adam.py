@@ -1,0 +1,70 @@
+"""Adam, against torch's own."""
+
+import pytest
+import torch
+from torch import nn
+
+from reverie.adam import Adam
+
+
+def parameters():
+    torch.manual_seed(0)
+    return [nn.Parameter(torch.randn(shape)) for shape in ((3, 4), (5,), ())]
+
+
+def gradients(step):
+    torch.manual_seed(step)
+    return [torch.randn(3, 4), torch.randn(5) if step % 3 else None, torch.randn(())]
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.3])
+def test_steps_are_those_of_torch(decay):
+    ours, theirs = parameters(), parameters()
+    adam = Adam(ours, 0.8, 0.95, decay)
+    optimiser = torch.optim.AdamW(theirs, 1.0, (0.8, 0.95), weight_decay=decay, fused=True)
+    for step in range(20):
+        rate = 0.1 / (step + 1)
+        for group in (ours, theirs):
+            for p, g in zip(group, gradients(step), strict=True):
+                p.grad = g
+        adam.step(rate)
+        optimiser.param_groups[0]["lr"] = rate
+        optimiser.step()
+    for a, b in zip(ours, theirs, strict=True):
+        assert torch.equal(a, b)
+
+
+def test_a_restored_state_goes_on_as_if_nothing_had_been():
+    runs = []
+    for stop in (None, 4):
+        group = parameters()
+        adam = Adam(group, 0.9, 0.99, 0.1)
+        for step in range(8):
+            if step == stop:
+                kept = {k: v.clone() for k, v in adam.tensors()}
+                adam = Adam(group, 0.9, 0.99, 0.1)
+                adam.restore(kept)
+            for p, g in zip(group, gradients(step), strict=True):
+                p.grad = g
+            adam.step(0.01)
+        runs.append(group)
+    for a, b in zip(*runs, strict=True):
+        assert torch.equal(a, b)
+
+
+def test_a_state_of_other_parameters_is_refused():
+    adam = Adam(parameters(), 0.9, 0.99, 0.0)
+    kept = dict(adam.tensors())
+    with pytest.raises(KeyError):
+        adam.restore({k: v for k, v in kept.items() if k != "1.mean"})
+    with pytest.raises(RuntimeError, match=r"1\.mean"):
+        adam.restore(kept | {"1.mean": torch.zeros(1)})
+
+
+def test_no_gradients_move_nothing():
+    group = parameters()
+    adam = Adam(group, 0.9, 0.99, 0.5)
+    adam.step(0.1)
+    for a, b in zip(group, parameters(), strict=True):
+        assert torch.equal(a, b)
+    assert not adam.count.any()
