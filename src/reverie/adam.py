@@ -29,6 +29,8 @@ class Adam:
     def step(self, rate: float) -> None:
         """One step at the learning rate `rate`."""
         moved = [i for i, p in enumerate(self.parameters) if p.grad is not None]
+        if not moved:
+            return
         if len(moved) == len(self.parameters):
             self.count += 1
         else:
