@@ -1,8 +1,11 @@
-"""pythae 0.1.2 in its own environment, for speed.py: trains the same net, some rounds at a time.
+"""pythae 0.1.2 in its own environment, for speed.py and likelihoods.py.
 
     python pythae_worker.py ROWS.npy trainer|step
+    python pythae_worker.py ROWS.npy fit FAMILY WIDTH LATENT BATCH EPOCHS SEED OUT.npz
 
-A number of rounds comes in on a line of standard input; the seconds they took and their mean loss go out.
+The first trains some rounds at a time: their number comes in on a line of standard input; the seconds they took and
+their mean loss go out. The second trains VAE, IWAE or VAMP for some epochs and leaves weights, seconds and what it
+makes of the first rows.
 """
 
 import itertools
@@ -14,7 +17,7 @@ import time
 import numpy as np
 import torch
 from pythae.data.datasets import BaseDataset, DatasetOutput
-from pythae.models import VAE, VAEConfig
+from pythae.models import IWAE, VAE, VAMP, IWAEConfig, VAEConfig, VAMPConfig
 from pythae.models.base.base_utils import ModelOutput
 from pythae.models.nn import BaseDecoder, BaseEncoder
 from pythae.trainers import BaseTrainer, BaseTrainerConfig
@@ -24,12 +27,15 @@ from torch import nn
 BATCH, WIDTH, LATENT = 128, 500, 50
 
 
+DRAWS, COMPONENTS = 10, 100
+
+
 class Encoder(BaseEncoder):
-    def __init__(self):
+    def __init__(self, width=WIDTH, latent=LATENT):
         super().__init__()
         self.net = nn.Sequential(
-            nn.Flatten(), nn.Linear(784, WIDTH), nn.ReLU(), nn.Linear(WIDTH, WIDTH), nn.ReLU(),
-            nn.Linear(WIDTH, 2 * LATENT),
+            nn.Flatten(), nn.Linear(784, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(),
+            nn.Linear(width, 2 * latent),
         )  # fmt: skip
 
     def forward(self, x):
@@ -38,10 +44,10 @@ class Encoder(BaseEncoder):
 
 
 class Decoder(BaseDecoder):
-    def __init__(self):
+    def __init__(self, width=WIDTH, latent=LATENT):
         super().__init__()
         self.net = nn.Sequential(
-            nn.Linear(LATENT, WIDTH), nn.ReLU(), nn.Linear(WIDTH, WIDTH), nn.ReLU(), nn.Linear(WIDTH, 784), nn.Sigmoid()
+            nn.Linear(latent, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 784), nn.Sigmoid()
         )
 
     def forward(self, z):
@@ -75,23 +81,64 @@ class Orders(TrainingCallback):
         print(seconds, loss, file=self.answer, flush=True)
 
 
+class Clock(TrainingCallback):
+    """From the first epoch to the end of the last."""
+
+    start = end = 0.0
+
+    def on_epoch_begin(self, training_config, **kwargs):
+        self.start = self.start or time.perf_counter()
+
+    def on_epoch_end(self, training_config, **kwargs):
+        self.end = time.perf_counter()
+
+
 def main() -> None:
-    rows, what = sys.argv[1:]
+    path, what, *more = sys.argv[1:]
     answer = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # whatever pythae prints is no answer
-    x = torch.from_numpy(np.load(rows))
-    data = BaseDataset(x, torch.zeros(len(x)))
+    x = torch.from_numpy(np.load(path))
+    if what == "fit":
+        fit(x, more[0], *map(int, more[1:-1]), more[-1])
+        return
     model = VAE(VAEConfig(input_dim=(1, 28, 28), latent_dim=LATENT, reconstruction_loss="bce"), Encoder(), Decoder())
     with tempfile.TemporaryDirectory() as folder:
-        config = BaseTrainerConfig(
-            output_dir=folder, per_device_train_batch_size=BATCH, num_epochs=10**6, learning_rate=1e-3, no_cuda=True
-        )
         orders = Orders(answer)
-        trainer = BaseTrainer(model, data, training_config=config, callbacks=[orders])
+        trainer = trainer_of(model, x, folder, orders, BATCH, 10**6, 8)
         if what == "trainer":
             trainer.train()
         else:
             step_alone(trainer, orders)
+
+
+def trainer_of(model, x, folder, callback, batch, epochs, seed) -> BaseTrainer:
+    config = BaseTrainerConfig(
+        output_dir=folder, per_device_train_batch_size=batch, num_epochs=epochs, learning_rate=1e-3, no_cuda=True,
+        seed=seed,
+    )  # fmt: skip
+    return BaseTrainer(model, BaseDataset(x, torch.zeros(len(x))), training_config=config, callbacks=[callback])
+
+
+def fit(x, family, width, latent, batch, epochs, seed, out) -> None:
+    torch.manual_seed(seed)
+    usual = {"input_dim": (1, 28, 28), "latent_dim": latent, "reconstruction_loss": "bce"}
+    nets = Encoder(width, latent), Decoder(width, latent)
+    if family == "VAMP":
+        model = VAMP(VAMPConfig(**usual, number_components=COMPONENTS), *nets)
+    elif family == "IWAE":
+        model = IWAE(IWAEConfig(**usual, number_samples=DRAWS), *nets)
+    else:
+        model = VAE(VAEConfig(**usual), *nets)
+    clock = Clock()
+    with tempfile.TemporaryDirectory() as folder:
+        trainer_of(model, x, folder, clock, batch, epochs, seed).train()
+    model.eval()
+    arrays = {k: v.numpy() for k, v in model.state_dict().items()}
+    with torch.no_grad():
+        if family == "VAMP":
+            arrays["pseudo"] = model.pseudo_inputs(model.idle_input).numpy()
+        seen = model.decoder(model.encoder(x[:10].float()).embedding).reconstruction
+    np.savez(out, seconds=clock.end - clock.start, seen=seen.numpy(), **arrays)
 
 
 def step_alone(trainer: BaseTrainer, orders: Orders) -> None:

@@ -1,3 +1,4 @@
+import dataclasses
 import math
 
 import pytest
@@ -13,11 +14,12 @@ from reverie.models.ladder import LadderConfig, LadderVAE
 from reverie.training import State, fabric_for, training
 
 
-@pytest.fixture
-def ladder():
+@pytest.fixture(params=[2, 3])
+def ladder(request):
     """Three groups on a picture of odd size, its weights moved so that no two laws are the same."""
     torch.manual_seed(0)
-    model = LadderVAE(LadderConfig(groups=(1, 2), width=8, latent=2), Space((1, 5, 4), "bit")).double()
+    config = LadderConfig(groups=(1, 2), fold=request.param, width=8, latent=2)
+    model = LadderVAE(config, Space((1, 5, 4), "bit")).double()
     with torch.no_grad():
         for p in model.parameters():
             p.add_(0.3 * torch.randn_like(p))
@@ -62,7 +64,7 @@ def test_the_kl_of_the_groups_is_the_mean_log_ratio(ladder, x):
 
 def test_what_is_told_is_the_bound(ladder, x):
     for changes in ({}, {"warmup": 100}, {"free_bits": 50.0}, {"objective": "iwae", "draws": 4}):
-        model = LadderVAE(LadderConfig(groups=(1, 2), width=8, latent=2, **changes), ladder.space).double()
+        model = LadderVAE(dataclasses.replace(ladder.config, **changes), ladder.space).double()
         model.load_state_dict(ladder.state_dict())
         q = model.encode(x)
         torch.manual_seed(1)

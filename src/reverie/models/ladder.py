@@ -26,8 +26,9 @@ from reverie.nets.topdown import Ladder
 @dataclass(frozen=True)
 class LadderConfig:
     groups: tuple[int, ...] = knob(
-        (2, 4, 4), "latent groups at each scale, coarsest first; the finest has half the height and width of a picture"
+        (2, 4, 4), "latent groups at each scale, coarsest first; each scale has twice the height and width of the last"
     )
+    fold: int = knob(2, "pixels along each side of the square that is one place at the finest scale", low=1, high=64)
     width: int = knob(64, "channels", low=1, high=65536)
     latent: int = knob(8, "channels of z in each group", low=1, high=65536)
     logistics: int = knob(1, "logistic densities in the likelihood of a byte", low=1, high=1000)
@@ -145,7 +146,9 @@ class LadderVAE(LatentModel):
         self.method, self.sweeps = config.repair, config.sweeps
         self.likelihood = head(space, components=config.logistics)
         shape = (space.shape[0], space.shape[1], space.shape[2])
-        self.net = Ladder(shape, config.groups, config.width, config.latent, self.likelihood.start, config.classes)
+        self.net = Ladder(
+            shape, config.groups, config.width, config.latent, self.likelihood.start, config.classes, config.fold
+        )
 
     @classmethod
     def recipe(cls, space: Space, count: int) -> tuple[LadderConfig, TrainingConfig]:

@@ -59,19 +59,28 @@ class Rung(nn.Module):
 
 
 class Ladder(nn.Module):
-    """The nets of both directions. `groups` are the numbers of latent groups at each scale, coarsest first; the finest
-    scale has half the height and width of the picture, which is folded so that four pixels are four channels of one.
+    """The nets of both directions. `groups` are the numbers of latent groups at each scale, coarsest first; at
+    the finest scale a square of `fold` by `fold` pixels is one place, the pixels its channels.
     """
 
     def __init__(
-        self, shape: tuple[int, int, int], groups: tuple[int, ...], width: int, latent: int, start: Tensor, classes: int
+        self,
+        shape: tuple[int, int, int],
+        groups: tuple[int, ...],
+        width: int,
+        latent: int,
+        start: Tensor,
+        classes: int,
+        fold: int = 2,
     ):
         super().__init__()
         channels, self.height, self.width = shape
-        self.sizes = [halved((self.height, self.width), i + 1) for i in range(len(groups))][::-1]
+        self.fold = fold
+        finest = -(-self.height // fold), -(-self.width // fold)
+        self.sizes = [halved(finest, i) for i in range(len(groups))][::-1]
         depth = sum(groups)
         gain = 1 / math.sqrt(depth)
-        self.stem = nn.Conv2d(4 * channels, width, 3, padding=1)
+        self.stem = nn.Conv2d(fold**2 * channels, width, 3, padding=1)
         self.up = nn.ModuleList(
             nn.ModuleList(Block(width, max(width // 2, latent), width, size, gain) for _ in range(n))
             for n, size in zip(groups, self.sizes, strict=True)
@@ -82,7 +91,7 @@ class Ladder(nn.Module):
             for n, size in zip(groups, self.sizes, strict=True)
         )
         maps = len(start) // (self.height * self.width)
-        self.out = nn.Conv2d(width, 4 * maps, 3, padding=1, bias=False)
+        self.out = nn.Conv2d(width, fold**2 * maps, 3, padding=1, bias=False)
         self.offset = Offset(start)
         # A label is told to the eye and to the hand, not to the latents: p(z) is the same for all labels.
         self.label = nn.Embedding(classes, width) if classes else None
@@ -94,8 +103,8 @@ class Ladder(nn.Module):
 
     def seen(self, x: Tensor, given: Tensor | None) -> list[Tensor]:
         """What is there at every scale, coarsest first."""
-        odd = (0, self.width % 2, 0, self.height % 2)
-        h = self.stem(F.pixel_unshuffle(F.pad(x, odd), 2).contiguous(memory_format=torch.channels_last))
+        short = (0, -self.width % self.fold, 0, -self.height % self.fold)
+        h = self.stem(F.pixel_unshuffle(F.pad(x, short), self.fold).contiguous(memory_format=torch.channels_last))
         if self.label is not None and given is not None:
             h = h + self.label(given)[:, :, None, None]
         out = []
@@ -116,7 +125,7 @@ class Ladder(nn.Module):
         if self.label is not None and self.last is not None and given is not None:
             h = h + self.label(given)[:, :, None, None]
             h = h + self.last(h)
-        return self.offset(F.pixel_shuffle(self.out(F.silu(h)), 2)[..., : self.height, : self.width])
+        return self.offset(F.pixel_shuffle(self.out(F.silu(h)), self.fold)[..., : self.height, : self.width])
 
 
 class Descent:

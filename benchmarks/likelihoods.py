@@ -1,0 +1,147 @@
+"""Likelihood and speed beside pythae 0.1.2: the same nets for the same epochs, judged by the same estimator.
+
+    python benchmarks/likelihoods.py [--seeds 3] [--epochs 60] [--threads N] [--quick]
+
+VAE, IWAE (10 draws) and VampPrior (100 pseudo-inputs), 784-300-300-40, on 4,000 digits of mnist5k, binarised once;
+batch 100, Adam at 1e-3. They train by turns. What pythae has learned is then put into our model, entry by entry
+(the pictures it makes of the same digits show that nothing was lost on the way), and both are measured by IWAE-1000
+on the 500 test digits.
+"""
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+
+import numpy as np
+import torch
+from table import HERE, WORK, say, write
+from torch import Tensor
+
+from reverie.core.recipe import TrainingConfig
+from reverie.data import Data, open_data
+from reverie.models.vae import VAE, VAEConfig
+from reverie.nets.priors import VampPrior
+from reverie.training import State, fabric_for, training
+
+WIDTH, LATENT, BATCH, DRAWS, COMPONENTS = 300, 40, 100, 10, 100
+NET = {"net": "mlp", "width": WIDTH, "depth": 2, "latent": LATENT}
+FAMILIES = {
+    "VAE": VAEConfig(**NET, prior="normal"),
+    "IWAE": VAEConfig(**NET, prior="normal", objective="iwae", draws=DRAWS),
+    "VAMP": VAEConfig(**NET, prior="vamp", components=COMPONENTS),
+}
+
+
+def ours(data: Data, family: str, epochs: int, seed: int) -> tuple[VAE, float]:
+    """The trained model and its seconds."""
+    torch.manual_seed(seed)
+    steps = epochs * len(data.train) // BATCH
+    recipe = TrainingConfig(steps=steps, batch=BATCH, rate=1e-3, beta2=0.999, average=0.02, mirror=False)
+    state = State(VAE(FAMILIES[family], data.space), recipe)
+    start = time.perf_counter()
+    for _ in training(state, data, seed, fabric_for("cpu")):
+        pass
+    return state.average, time.perf_counter() - start
+
+
+def pythae(data: Data, family: str, epochs: int, seed: int) -> tuple[VAE, float]:
+    """The same, of pythae; its weights in our model."""
+    rows, out = WORK / "digits.npy", WORK / f"pythae-{family}.npz"
+    np.save(rows, data.train.raw().numpy())
+    numbers = [str(n) for n in (WIDTH, LATENT, BATCH, epochs, seed)]
+    log = WORK / "pythae-fit.txt"
+    with log.open("w") as file:
+        done = subprocess.run(
+            [HERE / ".venv" / "bin" / "python", HERE / "pythae_worker.py", rows, "fit", family, *numbers, out],
+            stdout=file, stderr=file, env=os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())}, check=False,
+        )  # fmt: skip
+    if done.returncode:
+        sys.exit(f"the pythae worker ended early; see {log.relative_to(HERE)}")
+    with np.load(out, allow_pickle=False) as arrays:
+        found = {k: torch.from_numpy(arrays[k]) for k in arrays.files}
+    return adapted(FAMILIES[family], data, found), float(found["seconds"])
+
+
+@torch.no_grad()
+def adapted(config: VAEConfig, data: Data, found: dict[str, Tensor]) -> VAE:
+    """Our model with pythae's weights; it says log variance where we say log standard deviation."""
+    model = VAE(config, data.space).eval()
+    for ours, theirs in ((model.encoder, "encoder"), (model.decoder, "decoder")):
+        for name, parameter in ours.named_parameters():
+            parameter.copy_(found[f"{theirs}.net.{name}"])
+    last = list(model.encoder.parameters())[-2:]
+    for parameter in last:
+        parameter[LATENT:] /= 2
+    if isinstance(model.prior, VampPrior):
+        model.prior.raw.copy_(torch.logit(found["pseudo"]).view_as(model.prior.raw))
+    seen = model.decode(model.encode(data.train.raw(slice(0, 10)).float()).mean).mean
+    if not torch.allclose(seen, found["seen"], atol=1e-4):
+        sys.exit("pythae's weights make other pictures in our model: the adapter is wrong")
+    return model
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--epochs", type=int, default=60)
+    parser.add_argument("--threads", type=int, default=0, help="of torch; 0: as many as torch takes by itself")
+    parser.add_argument("--quick", action="store_true", help="few epochs, one seed, for development")
+    asked = parser.parse_args()
+    if asked.threads:
+        torch.set_num_threads(asked.threads)
+    if not Path(HERE / ".venv" / "bin" / "python").exists():
+        sys.exit("pythae has no environment yet: make -C benchmarks .venv/.made")
+    epochs, seeds, draws = (3, 1, 50) if asked.quick else (asked.epochs, asked.seeds, 1000)
+    data = open_data("mnist5k", binarise="static")
+    WORK.mkdir(exist_ok=True)
+    x = data.test.x()
+    rows = []
+    for family in FAMILIES:
+        speeds, ratios, nats, better = [], [], [], []
+        for seed in range(seeds):
+            made = {}
+            for way in (ours, pythae) if seed % 2 == 0 else (pythae, ours):
+                model, seconds = way(data, family, epochs, seed)
+                made[way.__name__] = model.surprise(x, draws=draws).value, epochs * len(data.train) / seconds
+            (a, fast), (b, slow) = made["ours"], made["pythae"]
+            speeds.append((fast, slow)), ratios.append(fast / slow)
+            nats.append((a.mean().item(), b.mean().item())), better.append((b - a).mean().item())
+            error = (b - a).std().item() / len(x) ** 0.5
+            say(
+                f"{family}, seed {seed}: {fast:.0f} against {slow:.0f} images/s, {nats[-1][0]:.2f} against {nats[-1][1]:.2f} nats"
+            )
+        middle = [[statistics.median(column) for column in zip(*pairs, strict=True)] for pairs in (speeds, nats)]
+        rows.append([
+            family, f"{middle[0][0]:,.0f}", f"{middle[0][1]:,.0f}",
+            f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})",
+            f"{middle[1][0]:.2f}", f"{middle[1][1]:.2f}",
+            f"{statistics.median(better):.2f} ({min(better):.2f} to {max(better):.2f}) ± {error:.2f}",
+        ])  # fmt: skip
+    header = [
+        "",
+        "images/s, reverie",
+        "pythae",
+        "ratio (goal 2)",
+        "test, nats, reverie",
+        "pythae",
+        "fewer nats (goal 0)",
+    ]
+    notes = [
+        f"mnist5k, 4,000 training digits, {len(x)} test digits, binarised once; 784-{WIDTH}-{WIDTH}-{LATENT}, batch {BATCH}, "
+        f"{epochs} epochs, {DRAWS} draws of IWAE, {COMPONENTS} pseudo-inputs; {torch.get_num_threads()} threads.",
+        f"Medians over {seeds} seeds, ranges in brackets; ± is the error over test digits, paired, of the last seed. IWAE-{draws}.",
+        "pythae: `BaseTrainer` with its defaults, but for the rate, Adam at 1e-3; timed from its first epoch to the end of its last. "
+        "reverie: the loop with the usual cosine and averaged weights; timed from the first round to the last.",
+    ]
+    write("likelihoods", "Likelihood and speed beside pythae", header, rows, notes)
+
+
+if __name__ == "__main__":
+    main()
