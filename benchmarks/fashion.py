@@ -28,7 +28,7 @@ PART = 250  # examples whose estimates are kept together
 SMALL = {"net": "mlp", "width": 300, "depth": 2, "latent": 40}
 MODELS = {
     "vae": ("vae", VAEConfig(**SMALL, prior="normal"), 250_000),
-    "vamp": ("vae", VAEConfig(**SMALL, prior="vamp", components=500), 250_000),
+    "vamp": ("vae", VAEConfig(**SMALL, prior="vamp", components=500), 100_000),
 }
 PUBLISHED = {
     "VAE, standard normal (published)": 228.70, "VAE, VampPrior (published)": 227.35,

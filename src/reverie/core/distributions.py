@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from reverie.core.bits import BitsLogProb
+from reverie.core.bits import BitsLogProb, coins
 from reverie.core.corruption import Corruption, GaussianNoise, as_corruption, enumerated
 from reverie.core.errors import BadInput
 from reverie.core.lattice import byte_values, draw_levels, logistic_table, snap
@@ -162,7 +162,7 @@ class Bernoulli(Factorised):
 
     def sample(self, n: int | None = None) -> Tensor:
         p = self.mean if n is None else self.mean.expand(n, *self.logits.shape)
-        return torch.bernoulli(p)
+        return coins(p)
 
     def terms(self, x: Tensor) -> Tensor:
         logits, x = torch.broadcast_tensors(self.logits, x)
@@ -179,7 +179,7 @@ class Bernoulli(Factorised):
 
     def denoise(self, y: Tensor, noise: float) -> Tensor:
         # log N(y; 1, s) - log N(y; 0, s) = (y - 1/2) / s^2
-        return torch.bernoulli(torch.sigmoid(self.logits + (y - 0.5) / noise**2))
+        return coins(torch.sigmoid(self.logits + (y - 0.5) / noise**2))
 
 
 class Lattice(Factorised):

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+from reverie.core.bits import coins
 from reverie.core.errors import BadInput
 from reverie.core.space import Column, Kind, Space
 
@@ -99,7 +100,7 @@ class Binarised:
     kind: ClassVar[Kind] = "bit"
 
     def to_model(self, raw: Tensor) -> Tensor:
-        return torch.bernoulli(raw.float().div_(255))
+        return coins(raw.float().div_(255))
 
     def to_world(self, x: Tensor) -> Tensor:
         return torch.round(x.clamp(0, 1) * 255).to(torch.uint8)
