@@ -13,7 +13,7 @@ from torch import Tensor
 
 from reverie.adam import Adam
 from reverie.core.errors import BadInput
-from reverie.core.model import Batch, Model
+from reverie.core.model import Batch, Model, Phase
 from reverie.core.recipe import TrainingConfig
 from reverie.data import Data
 
@@ -131,14 +131,18 @@ def _round(state: State, batch: Batch, rate: float, fabric: Fabric) -> dict[str,
         if phase is None:
             return losses
         learner = phase.learner
-        value = float((phase.loss if phase.report is None else phase.report).detach())
+        value = told(phase)
         if not math.isfinite(value):
             raise Diverged(f"the loss of learner {learner!r} is {value} in round {state.step + 1}")
         losses[learner] = value
         optimiser, parameters = state.optimisers[learner], state.parameters[learner]
-        for parameter in parameters:
-            parameter.grad = None  # what zero_grad does, at a tenth of its cost
-        phase.loss.backward(inputs=parameters)
+        if phase.gradients is not None:
+            for parameter, gradient in zip(parameters, phase.gradients, strict=True):
+                parameter.grad = gradient
+        elif phase.loss is not None:
+            for parameter in parameters:
+                parameter.grad = None  # what zero_grad does, at a tenth of its cost
+            phase.loss.backward(inputs=parameters)
         if fabric.world_size > 1:
             _average_gradients(parameters, fabric)
         if state.config.clip:
@@ -146,6 +150,14 @@ def _round(state: State, batch: Batch, rate: float, fabric: Fabric) -> dict[str,
         optimiser.step(rate)
         if fabric.world_size > 1:
             _average_buffers(state.model, fabric)
+
+
+def told(phase: Phase) -> float:
+    """What a phase says of itself, in nats per example."""
+    number = phase.loss if phase.report is None else phase.report
+    if number is None:
+        raise ValueError(f"a phase of {phase.learner!r} has neither a loss nor a report")
+    return float(number.detach())
 
 
 def _average_buffers(model: Model, fabric: Fabric) -> None:
@@ -200,7 +212,7 @@ def validate(model: Model, data: Data, step: int, seed: int, limit: int = 256) -
     batch = Batch(*(None if t is None else t[: len(x)].to(device) for t in parts))  # type: ignore[arg-type]
     with torch.random.fork_rng():
         torch.manual_seed(seed_of(seed, step, 0))
-        return {p.learner: float(p.loss if p.report is None else p.report) for p in model.phases(batch, step)}
+        return {phase.learner: told(phase) for phase in model.phases(batch, step)}
 
 
 def rounds_in(minutes: float, state: State, data: Data, seed: int, fabric: Fabric) -> int:

@@ -30,7 +30,7 @@ SPACES = {
     "mixed": Space((4,), "mixed", MIXED),
 }
 CASES = [(name, kind) for name, family in MODELS.items() for kind in family.kinds if kind in SPACES]
-SMALL = {"latent": 3, "width": 8, "components": 2, "groups": (1, 2), "sweeps": 3}
+SMALL = {"latent": 3, "width": 8, "components": 2, "groups": (1, 2), "sweeps": 3, "layers": (4, 3), "draws": 3}
 
 
 def small(name: str):
@@ -97,6 +97,11 @@ def test_phases_move_their_own_learner_and_no_other(case):
     batch = Batch(data.train.x(8))
     learners = {key: list(group) for key, group in model.learners().items()}
     for phase in model.phases(batch, 0):
+        if phase.gradients is not None:
+            for p, gradient in zip(learners[phase.learner], phase.gradients, strict=True):
+                assert gradient.shape == p.shape
+            assert phase.report.shape == ()
+            continue
         for p in model.parameters():
             p.grad = None
         phase.loss.backward(inputs=learners[phase.learner])
@@ -147,15 +152,20 @@ def test_holes_reach_neither_loss_nor_gradient(case):
     results = []
     for behind in (0.0, torch.nan):
         torch.manual_seed(4)
-        (phase,) = model.phases(Batch(torch.where(observed, x, behind), observed), 0)
-        gradients = torch.autograd.grad(phase.loss, list(model.parameters()), allow_unused=True)
-        results.append([phase.loss.detach(), *(g for g in gradients if g is not None)])
+        found = []
+        for phase in model.phases(Batch(torch.where(observed, x, behind), observed), 0):
+            if phase.gradients is not None:
+                found += [phase.report, *phase.gradients]
+                continue
+            gradients = torch.autograd.grad(phase.loss, list(model.parameters()), allow_unused=True)
+            found += [phase.loss.detach(), *(g for g in gradients if g is not None)]
+        results.append(found)
     for a, b in zip(*results, strict=True):
         assert torch.equal(a, b)
         assert a.isfinite().all()
 
 
-@pytest.mark.parametrize(("name", "kind"), [("vae", "bit"), ("vae", "mixed"), ("ladder", "bit")])
+@pytest.mark.parametrize(("name", "kind"), [("vae", "bit"), ("vae", "mixed"), ("ladder", "bit"), ("helmholtz", "byte")])
 def test_labels_condition_everything(name, kind):
     space, classes = SPACES[kind], 3
     torch.manual_seed(0)

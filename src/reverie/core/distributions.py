@@ -44,12 +44,16 @@ class Distribution(ABC):
         return q.log_prob(z) - self.log_prob(z)
 
 
-class Reparameterised(Distribution):
-    """One whose draws are a differentiable function of standard normal noise of the same shape."""
+class Placed(Distribution):
+    """One whose draws are a function of standard normal noise of the same shape."""
 
     @abstractmethod
     def place(self, noise: Tensor) -> Tensor:
         """Noise (*more, *batch, *event) to draws of that shape."""
+
+
+class Reparameterised(Placed):
+    """One for which that function is differentiable."""
 
     @abstractmethod
     def frozen(self) -> "Reparameterised":

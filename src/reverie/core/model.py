@@ -1,7 +1,7 @@
 """The contract between a family and the house: a model is a generator of phases, and what it can do is its methods."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol, runtime_checkable
 
 from torch import Tensor, nn
@@ -21,11 +21,12 @@ class Batch(NamedTuple):
 
 
 class Phase(NamedTuple):
-    """One learner's turn."""
+    """One learner's turn: a loss, or gradients where the model knows them in closed form."""
 
     learner: str  # whose parameters move: a key of Model.learners()
-    loss: Tensor  # () what is differentiated
+    loss: Tensor | None  # () what is differentiated
     report: Tensor | None = None  # () what is told, in nats per example, where it is not the loss itself
+    gradients: Sequence[Tensor] | None = None  # of what is lowered, for each parameter of the learner, in their order
 
 
 class Estimate(NamedTuple):

@@ -6,26 +6,29 @@ Burda, Grosse & Salakhutdinov (2015, arXiv 1509.00519); the evidence bound at k 
 import math
 from collections.abc import Callable, Iterator
 from hashlib import blake2b
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from reverie.core.distributions import Distribution, Reparameterised
+from reverie.core.distributions import Distribution, Placed
 from reverie.core.model import Estimate
 from reverie.maths.pareto import pareto_k, tail_length
 
 BLOCK = 64  # draws whose noise is made together, so that it does not depend on how many are weighed at a time
 
 
+Q = TypeVar("Q", bound=Placed, covariant=True)
+
+
 @runtime_checkable
-class Explains(Protocol):
+class Explains(Protocol[Q]):
     """p(z), p(x|z) and q(z|x): what a latent-variable model must offer to be weighed."""
 
     @property
     def prior(self) -> Distribution: ...
-    def encode(self, x: Tensor, observed: Tensor | None = None, given: Tensor | None = None) -> Reparameterised: ...
+    def encode(self, x: Tensor, observed: Tensor | None = None, given: Tensor | None = None) -> Q: ...
     def decode(self, z: Tensor, given: Tensor | None = None) -> Distribution: ...
 
 
@@ -46,14 +49,14 @@ class Weighed(NamedTuple):
         return self.log_likelihood + self.log_prior - self.log_q
 
 
-def perceived(model: Explains, x: Tensor, observed: Tensor | None, given: Tensor | None) -> Reparameterised:
+def perceived(model: Explains[Q], x: Tensor, observed: Tensor | None, given: Tensor | None) -> Q:
     """q(z | what was observed of x, given)."""
     return model.encode(x if observed is None else torch.where(observed, x, x.new_zeros(())), observed, given)
 
 
 def weigh(
     model: Explains,
-    q: Reparameterised,
+    q: Distribution,
     z: Float[Tensor, "k B ..."],
     x: Float[Tensor, "B *shape"],
     observed: Bool[Tensor, "B *shape"] | None = None,

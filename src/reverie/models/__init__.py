@@ -1,6 +1,7 @@
 """The families. A new one is one file here and one word in MODELS."""
 
 from reverie.core.model import Model
+from reverie.models.helmholtz import Helmholtz
 from reverie.models.ladder import LadderVAE
 from reverie.models.linear import Linear
 from reverie.models.noise import Independent, Noise
@@ -12,4 +13,5 @@ MODELS: dict[str, type[Model]] = {
     "linear": Linear,
     "vae": VAE,
     "ladder": LadderVAE,
+    "helmholtz": Helmholtz,
 }

@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from reverie.core.corruption import Corruption, GaussianNoise
-from reverie.core.distributions import Distribution, Factorised, Reparameterised
+from reverie.core.distributions import Distribution, Factorised, Placed
 from reverie.core.errors import BadInput
 from reverie.core.model import Estimate, Model
 from reverie.core.space import Space
@@ -41,7 +41,7 @@ class LatentModel(Model):
         self.register_buffer("label_shares", torch.full((classes,), 1 / max(classes, 1)))
 
     @abstractmethod
-    def encode(self, x: Tensor, observed: Tensor | None = None, given: Tensor | None = None) -> Reparameterised:
+    def encode(self, x: Tensor, observed: Tensor | None = None, given: Tensor | None = None) -> Placed:
         """q(z|x) for x (B, *shape), of what was observed of it."""
 
     @abstractmethod

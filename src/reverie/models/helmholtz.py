@@ -1,0 +1,344 @@
+"""The Helmholtz machine (Dayan, Hinton, Neal & Zemel 1995) and the ways in which it learns by dreaming."""
+
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from reverie.core.config import knob
+from reverie.core.distributions import Factorised, Placed
+from reverie.core.errors import BadInput
+from reverie.core.model import Batch, Estimate, Phase
+from reverie.core.recipe import TrainingConfig
+from reverie.core.space import Space
+from reverie.maths.bounds import perceived
+from reverie.models.latent import LatentModel, Method
+from reverie.nets.beliefs import KINDS, Belief, Kind, Law
+from reverie.nets.likelihoods import Head, Likelihood, head
+from reverie.nets.senses import Senses
+
+EXACT = 16  # latent bits, up to which surprise is a sum over all of their states
+
+
+@dataclass(frozen=True)
+class HelmholtzConfig:
+    layers: tuple[int, ...] = knob((200, 200), "bits of each latent layer, the one next to the data first")
+    generation: Kind = knob(
+        "sigmoid", "layers of the dreamer: independent bits; or one after another, linearly or as NADE"
+    )
+    recognition: Kind = knob("sigmoid", "the same, of the recogniser")
+    top: Kind = knob("sigmoid", "the same, of the topmost layer of the dreamer")
+    rule: Literal["wake-sleep", "reweighted", "vimco"] = knob(
+        "reweighted",
+        "how it learns: wake-sleep; reweighted wake-sleep; or VIMCO, the gradient of the bound of many draws",
+    )
+    recognise: Literal["wake", "sleep", "both"] = knob(
+        "both", "where the recogniser learns under reweighted: from the world, from dreams, or from both"
+    )
+    draws: int = knob(10, "draws of z for each example; of wake-sleep, they are averaged", low=1)
+    likelihood: Likelihood = knob("auto", "p(x|z), of those that fit the kind of data; auto takes the usual one")
+    logistics: int = knob(1, "logistic densities in the likelihood of a byte", low=1, high=1000)
+    classes: int = knob(0, "labels to condition on, as many as the data have; 0: none", low=0)
+    positive: bool = knob(False, "the dreamer's weights are kept from falling below zero")
+    mean_field: bool = knob(False, "recognition passes chances upwards rather than bits")
+    start: float = knob(1.0, "scale of the weights at the start; 0: all of them zero", low=0.0)
+    rates: tuple[float, ...] = knob(
+        (),
+        "factors on the gradients of the data's layer and each one above it, for --training.optimiser sgd; none: all 1",
+    )
+    repair: Method = knob(
+        "metropolis", "pseudo-Gibbs; Metropolis-within-Gibbs, right whatever q is; or importance resampling"
+    )
+    sweeps: int = knob(50, "rounds of pseudo-Gibbs in a repair of what is missing", low=0)
+
+
+class Chain(Placed):
+    """All latent bits (..., Z), layer by layer from the data up, each layer given the one before it in the chain.
+
+    Recognition walks from what is seen upwards, `start` (B, inputs); the prior from nothing downwards, `start` (1, 0).
+    With `soft`, layers are given the chances of those before them rather than their bits.
+    """
+
+    def __init__(self, beliefs: Sequence[Belief], start: Tensor, down: bool, soft: bool = False):
+        self.beliefs, self.start, self.down, self.soft = beliefs, start, down, soft
+        self.sizes = [belief.size for belief in beliefs]  # in the order of the chain
+
+    @property
+    def _batch(self) -> tuple[int, ...]:
+        return () if self.down else (len(self.start),)
+
+    def _split(self, z: Tensor) -> list[Tensor]:
+        """In the order of the chain."""
+        parts = z.split(self.sizes[::-1] if self.down else self.sizes, -1)
+        return list(parts[::-1] if self.down else parts)
+
+    def _join(self, parts: list[Tensor]) -> Tensor:
+        return torch.cat(parts[::-1] if self.down else parts, -1)
+
+    def laws(self, bits: list[Tensor] | None, u: list[Tensor] | None = None) -> Iterator[tuple[Law, Tensor]]:
+        """The law of each layer and its bits (N, size): those given, or those that `u` becomes."""
+        rows = len((bits or u or [self.start])[0])
+        h = self.start.expand(rows, -1) if len(self.start) == 1 else self.start.repeat(rows // len(self.start), 1)
+        for i, belief in enumerate(self.beliefs):
+            law = belief(h)
+            z = bits[i] if bits is not None else law.place(u[i] if u is not None else torch.rand_like(law.mean))
+            yield law, z
+            h = law.mean if self.soft else z
+
+    def place(self, noise: Tensor) -> Tensor:
+        u = self._split(torch.special.ndtr(noise.reshape(-1, sum(self.sizes))))
+        return self._join([z for _, z in self.laws(None, u)]).view(noise.shape)
+
+    def sample(self, n: int | None = None) -> Tensor:
+        rows = torch.rand((n or 1) * math.prod(self._batch), sum(self.sizes)).to(self.start)
+        z = self._join([z for _, z in self.laws(None, self._split(rows))])
+        return z.view(*(() if n is None else (n,)), *self._batch, -1) if n is not None or self._batch else z[0]
+
+    def log_prob(self, x: Tensor, observed: Tensor | None = None) -> Tensor:
+        flat = x.reshape(-1, x.shape[-1])
+        nats = sum((law.log_prob(z) for law, z in self.laws(self._split(flat))), flat.new_zeros(len(flat)))
+        return nats.view(x.shape[:-1])
+
+    @property
+    def mean(self) -> Tensor:
+        """The chances of all bits, each layer's when those before it are at theirs."""
+        parts = [self.start]
+        for belief in self.beliefs:
+            parts.append(belief(parts[-1]).mean)
+        return self._join(parts[1:]).view(*self._batch, -1)
+
+
+class Thought:
+    """The laws of some layers for N rows, each with what was drawn or seen there."""
+
+    def __init__(self, laws: Sequence[tuple[Any, Any]]):
+        self.laws = laws
+
+    @cached_property
+    def nats(self) -> Float[Tensor, " N"]:
+        """The log-probability of all of it."""
+        return torch.stack([law.log_prob(z) for law, z in self.laws]).sum(0)
+
+    @torch.no_grad()
+    def pull(self, weight: Float[Tensor, " N"]) -> list[Tensor]:
+        """The gradient of the weighted sum of `nats`, for each parameter of the layers in turn."""
+        return [gradient for law, z in self.laws for gradient in law.pull(z, weight)]
+
+
+class Shown(nn.Module):
+    """p(x | z_1): one layer of weights, and the likelihood of the data."""
+
+    def __init__(self, inputs: int, space: Space, name: Likelihood, logistics: int, start: float):
+        super().__init__()
+        self.likelihood = head(space, name, logistics)
+        self.weight = nn.Parameter(start * torch.randn(self.likelihood.outputs, inputs) / inputs**0.5)
+        self.bias = nn.Parameter(self.likelihood.start.clone())
+
+    def forward(self, h: Tensor) -> Factorised:
+        return self.likelihood(F.linear(h, self.weight, self.bias))
+
+    def law(self, h: Tensor, observed: Tensor | None) -> "ShownLaw":
+        return ShownLaw(self.likelihood, h, F.linear(h, self.weight, self.bias), observed)
+
+
+class ShownLaw:
+    """p(x|h) of what was observed, with its gradient: of the likelihood by autograd, of the weights by hand."""
+
+    def __init__(self, likelihood: Head, h: Tensor, raw: Tensor, observed: Tensor | None):
+        self.likelihood, self.h, self.raw, self.observed = likelihood, h, raw.detach().requires_grad_(), observed
+
+    @torch.enable_grad()
+    def log_prob(self, x: Tensor) -> Tensor:
+        nats = self.likelihood(self.raw).log_prob(x, self.observed)
+        (self.error,) = torch.autograd.grad(nats.sum(), self.raw)
+        return nats.detach()
+
+    def pull(self, x: Tensor, weight: Tensor) -> list[Tensor]:
+        error = self.error * weight.unsqueeze(1)
+        return [error.T @ self.h, error.sum(0)]
+
+
+class Helmholtz(LatentModel):
+    """Layers of stochastic bits, dreamt from the top down and recognised from the bottom up.
+
+    - `wake-sleep` (Hinton, Dayan, Frey & Neal 1995): awake, the dreamer learns to explain the world as it was recognised;
+      asleep, the recogniser learns to tell what a dream was made of. Both by the delta rule.
+    - `reweighted` (Bornschein & Bengio 2015, arXiv 1406.2751): the same, each of many draws counting as much as its importance weight.
+    - `vimco` (Mnih & Rezende 2016, arXiv 1602.06725): both climb the bound of many draws.
+
+    Every gradient is in closed form. What is told of the dreamer is the bound's free energy awake, and of the recogniser how
+    many nats of a dream's causes it misses asleep (awake, where it does not learn asleep).
+
+    >>> machine = Helmholtz(HelmholtzConfig(layers=(4, 2)), Space((1, 3, 3), "bit"))
+    >>> machine.sample(5).shape
+    torch.Size([5, 1, 3, 3])
+    """
+
+    Config = HelmholtzConfig
+    kinds = ("bit", "byte", "real", "count", "mixed")
+    doubt = 1.0
+    linear_start = False  # its latents are bits
+
+    def __init__(self, config: HelmholtzConfig, space: Space):
+        super().__init__(config, space, config.classes)
+        if not config.layers or min(config.layers) < 1:
+            raise BadInput(f"layers is {config.layers}; a machine needs at least one layer of at least one bit")
+        if config.rates and len(config.rates) != len(config.layers) + 1:
+            raise BadInput(
+                f"rates has {len(config.rates)} factors; {len(config.layers) + 1} are needed, the data's layer first"
+            )
+        if config.mean_field and config.recognition != "sigmoid":
+            raise BadInput("mean-field recognition has independent bits; take --model.recognition sigmoid")
+        self.method, self.sweeps = config.repair, config.sweeps
+        self.senses = Senses(space, config.classes)
+        sizes = [math.prod(self.senses.shape), *config.layers]
+        up, across = KINDS[config.recognition], KINDS[config.generation]
+        self.recogniser = nn.ModuleList(up(a, b, config.start) for a, b in itertools.pairwise(sizes))
+        layers = [KINDS[config.top](0, sizes[-1], config.start)]
+        layers += [across(a, b, config.start) for a, b in zip(sizes[:1:-1], sizes[-2:0:-1], strict=True)]
+        self.dreamer = nn.ModuleList(layers)  # from the top down
+        self.shown = Shown(sizes[1] + config.classes, space, config.likelihood, config.logistics, config.start)
+
+    @classmethod
+    def recipe(cls, space: Space, count: int) -> tuple[HelmholtzConfig, TrainingConfig]:
+        return HelmholtzConfig(), TrainingConfig(average=0.02)
+
+    def learners(self) -> dict[str, Any]:
+        return {
+            "dreamer": [*self.dreamer.parameters(), *self.shown.parameters()],
+            "recogniser": list(self.recogniser.parameters()),
+        }
+
+    @property
+    def prior(self) -> Chain:  # type: ignore[override]
+        return Chain(list(self.dreamer), self.shown.bias.new_zeros(1, 0), down=True)  # type: ignore[arg-type]
+
+    def encode(
+        self,
+        x: Float[Tensor, "B *shape"],
+        observed: Bool[Tensor, "B *shape"] | None = None,
+        given: Int[Tensor, " B"] | None = None,
+    ) -> Chain:
+        self.need_labels(given)
+        seen = self.senses(x, observed, given).flatten(1)
+        return Chain(list(self.recogniser), seen, down=False, soft=self.config.mean_field)  # type: ignore[arg-type]
+
+    def decode(self, z: Float[Tensor, "B Z"], given: Int[Tensor, " B"] | None = None) -> Factorised:
+        self.need_labels(given)
+        return self.shown(self._causes(z[:, : self.config.layers[0]], given))
+
+    def _causes(self, z: Tensor, given: Tensor | None) -> Tensor:
+        if not self.classes or given is None:
+            return z
+        return torch.cat([z, F.one_hot(given, self.classes).to(z.dtype)], 1)
+
+    @torch.no_grad()
+    def prepare(self, data: Any) -> None:
+        """Before the first round: bits are shown as often as they are on in the data."""
+        if self.space.kind == "bit" and self.config.start:
+            x, observed = data.train.x(10_000), data.train.observed(10_000)
+            on = x.mean(0) if observed is None else x.sum(0) / observed.sum(0).clamp(min=1)
+            self.shown.bias.copy_(torch.logit(on.flatten(), eps=0.01))
+
+    def _surprise(self, x: Tensor, observed: Tensor | None, draws: int, given: Tensor | None) -> Estimate:
+        if sum(self.config.layers) > EXACT:
+            return super()._surprise(x, observed, draws, given)
+        nats = -self._evidence(x, observed, given)
+        return Estimate(nats, torch.zeros_like(nats), "nats", "lower", "exact")
+
+    def states(self) -> Float[Tensor, "S Z"]:
+        """Every state of the latent bits."""
+        bits = sum(self.config.layers)
+        return (torch.arange(2**bits).unsqueeze(1) >> torch.arange(bits) & 1).to(self.shown.bias)
+
+    def _evidence(self, x: Tensor, observed: Tensor | None, given: Tensor | None) -> Float[Tensor, " B"]:
+        """log p(x), by a sum over all states."""
+        total = x.new_full((len(x),), -torch.inf)
+        for z in self.states().split(max(1, 4096 // max(len(x), 1))):
+            seen, labels = (None if t is None else t.repeat(len(z), *[1] * (t.dim() - 1)) for t in (observed, given))
+            xs, law = x.repeat(len(z), *[1] * (x.dim() - 1)), self.decode(z.repeat_interleave(len(x), 0), labels)
+            nats = law.log_prob(xs, seen).view(len(z), len(x)) + self.prior.log_prob(z).unsqueeze(1)
+            total = torch.logaddexp(total, nats.logsumexp(0))
+        return total
+
+    def phases(self, batch: Batch, step: int) -> Iterator[Phase]:
+        config = self.config
+        up, down, log_w = self._awake(batch)
+        k, n = log_w.shape
+        if config.rule == "wake-sleep":
+            bound, share = log_w.mean(), torch.full_like(log_w, 1 / k)
+        else:
+            bound, share = (log_w.logsumexp(0) - math.log(k)).mean(), torch.softmax(log_w, 0)
+        yield self._phase("dreamer", -bound, down.pull(share.flatten() / n))
+        if config.positive:
+            self._keep_positive()
+        missed = -up.nats.mean()
+        if config.rule == "vimco":
+            yield self._phase("recogniser", missed, up.pull((lift(log_w) - share).flatten() / n))
+            return
+        awake = up.pull(share.flatten() / n) if config.rule == "reweighted" and config.recognise != "sleep" else None
+        if awake is not None and config.recognise == "wake":
+            yield self._phase("recogniser", missed, awake)
+            return
+        dreamt = self._asleep(n, batch.given if self.classes else None)
+        gradients = dreamt.pull(dreamt.nats.new_full((n,), 1 / n))
+        if awake is not None:
+            gradients = [(a + b) / 2 for a, b in zip(awake, gradients, strict=True)]
+        yield self._phase("recogniser", -dreamt.nats.mean(), gradients)
+
+    @torch.no_grad()
+    def _awake(self, batch: Batch) -> tuple["Thought", "Thought", Float[Tensor, "K B"]]:
+        """What is recognised in a batch, K times over, and how the dreamer explains it; the log-weights of that."""
+        given, k = batch.given if self.classes else None, self.config.draws
+        q = perceived(self, batch.x, batch.observed, given)
+        up = Thought(list(Chain(q.beliefs, q.start.repeat(k, 1), down=False, soft=q.soft).laws(None)))
+        z = [bits for _, bits in up.laws]
+        x, observed, labels = (
+            None if t is None else t.repeat(k, *[1] * (t.dim() - 1)) for t in (batch.x, batch.observed, given)
+        )
+        down = Thought([*self.prior.laws(z[::-1]), (self.shown.law(self._causes(z[0], labels), observed), x)])
+        return up, down, (down.nats - up.nats).view(k, -1)
+
+    @torch.no_grad()
+    def _asleep(self, n: int, given: Tensor | None) -> "Thought":
+        """What the recogniser makes of the true causes of n dreams."""
+        start = self.shown.bias.new_zeros(n, 0)
+        z = [bits for _, bits in Chain(list(self.dreamer), start, down=True).laws(None)][::-1]  # type: ignore[arg-type]
+        x = self.shown(self._causes(z[0], given)).sample()
+        return Thought(list(self.encode(x, given=given).laws(z)))
+
+    @torch.no_grad()
+    def _keep_positive(self) -> None:
+        for layer in [*self.dreamer, self.shown]:
+            layer.weight.clamp_(min=0)
+
+    def _phase(self, learner: str, told: Tensor, gradients: list[Tensor]) -> Phase:
+        return Phase(learner, None, told, self._lowered(gradients, learner))
+
+    def _lowered(self, gradients: list[Tensor], learner: str) -> list[Tensor]:
+        """The gradients of a log-probability, as those of what is to be lowered, scaled for each layer."""
+        factors = [-1.0] * len(gradients)
+        if self.config.rates:
+            layers: list[nn.Module] = [*self.recogniser] if learner == "recogniser" else [*self.dreamer, self.shown]
+            rates = self.config.rates[1:] if learner == "recogniser" else self.config.rates[::-1]
+            factors = [-rate for layer, rate in zip(layers, rates, strict=True) for _ in layer.parameters()]
+        return [gradient.mul_(factor) for gradient, factor in zip(gradients, factors, strict=True)]
+
+
+def lift(log_w: Float[Tensor, "K B"]) -> Float[Tensor, "K B"]:
+    """What VIMCO credits each draw with: how much higher the bound is than if the draw had
+    weighed the geometric mean of the others."""
+    k = len(log_w)
+    if k == 1:
+        raise BadInput("VIMCO compares draws; give --model.draws of 2 or more")
+    others = (log_w.sum(0) - log_w) / (k - 1)
+    hidden = log_w.unsqueeze(0).expand(k, -1, -1).clone()  # [i, j]: the weight of j where that of i is replaced
+    hidden.diagonal().copy_(others.T)
+    return log_w.logsumexp(0) - hidden.logsumexp(1)

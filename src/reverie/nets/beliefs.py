@@ -1,0 +1,201 @@
+"""Layers of stochastic bits: p(z | h) of a layer z, given the numbers h beside it.
+
+A belief is the layer, with its weights; called with h it gives the law of z, which draws, tells log-probabilities, and knows the gradient
+of them in closed form: two matrix products, no graph.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from functools import cached_property
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from reverie.core.bits import BitsLogProb
+
+Kind = Literal["sigmoid", "darn", "nade"]
+Bit = Callable[[int, Tensor], Tensor]  # which bit, its chance (N,) -> what it is (N,)
+
+
+class Law(ABC):
+    """The law of one layer for N rows."""
+
+    @abstractmethod
+    def place(self, u: Float[Tensor, "N size"]) -> Float[Tensor, "N size"]:
+        """The draw that u, uniform between 0 and 1, becomes."""
+
+    @abstractmethod
+    def log_prob(self, z: Float[Tensor, "N size"]) -> Float[Tensor, " N"]:
+        """Nats."""
+
+    @abstractmethod
+    def pull(self, z: Float[Tensor, "N size"], weight: Float[Tensor, " N"]) -> list[Tensor]:
+        """The gradient of sum_n weight_n log p(z_n | h_n) with respect to the parameters of the belief, in their order."""
+
+    @property
+    @abstractmethod
+    def mean(self) -> Float[Tensor, "N size"]:
+        """The chance of each bit; of laws in which bits depend on those before them, when these are at their means."""
+
+
+class Belief(nn.Module, ABC):
+    """p(z|h) for z (N, size) and h (N, inputs); with `inputs` 0, p(z)."""
+
+    size: int
+
+    @abstractmethod
+    def forward(self, h: Float[Tensor, "N inputs"]) -> Law: ...
+
+
+def _weights(size: int, inputs: int, start: float) -> nn.Parameter:
+    """(size, inputs), normal, so that their sum over inputs of 0 or 1 has a standard deviation of about `start`."""
+    return nn.Parameter(start * torch.randn(size, inputs) / max(inputs, 1) ** 0.5)
+
+
+class Sigmoid(Belief):
+    """Independent bits, P(z_i = 1) = sigmoid(b_i + W_i h): a layer of a sigmoid belief network (Neal 1992).
+
+    >>> layer = Sigmoid(3, 2)
+    >>> layer(torch.zeros(1, 3)).place(torch.tensor([[0.4, 0.6]]))
+    tensor([[1., 0.]])
+    """
+
+    def __init__(self, inputs: int, size: int, start: float = 1.0):
+        super().__init__()
+        self.size = size
+        self.weight = _weights(size, inputs, start)
+        self.bias = nn.Parameter(torch.zeros(size))
+
+    def forward(self, h: Tensor) -> Law:
+        return SigmoidLaw(h, F.linear(h, self.weight, self.bias))
+
+
+class SigmoidLaw(Law):
+    def __init__(self, h: Tensor, logits: Tensor):
+        self.h, self.logits = h, logits
+
+    @cached_property
+    def mean(self) -> Tensor:
+        return torch.sigmoid(self.logits)
+
+    def place(self, u: Tensor) -> Tensor:
+        return (u < self.mean).to(u.dtype)
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        return BitsLogProb.apply(self.logits, z)
+
+    def pull(self, z: Tensor, weight: Tensor) -> list[Tensor]:
+        error = torch.sub(z, self.mean).mul_(weight.unsqueeze(1))
+        return [error.T @ self.h, error.sum(0)]
+
+
+class Darn(Belief):
+    """Bits one after another, P(z_i = 1) = sigmoid(b_i + W_i h + V_i z_<i): a fully visible sigmoid belief network beside h, the
+    layer of a deep autoregressive network (Gregor, Danihelka, Mnih, Blundell & Wierstra 2014, arXiv 1310.8499)."""
+
+    def __init__(self, inputs: int, size: int, start: float = 1.0):
+        super().__init__()
+        self.size = size
+        self.weight = _weights(size, inputs, start)
+        self.bias = nn.Parameter(torch.zeros(size))
+        self.before = nn.Parameter(torch.zeros(size, size))  # what lies above the diagonal is never used
+
+    def forward(self, h: Tensor) -> Law:
+        return DarnLaw(h, F.linear(h, self.weight, self.bias), self.before)
+
+
+class DarnLaw(Law):
+    def __init__(self, h: Tensor, base: Tensor, before: Tensor):
+        self.h, self.base, self.before = h, base, before
+
+    def _logits(self, z: Tensor) -> Tensor:
+        return self.base + z @ self.before.tril(-1).T
+
+    def _walk(self, bit: Bit) -> Tensor:
+        logits, z = self.base.clone(), torch.empty_like(self.base)
+        for i in range(z.shape[1]):
+            z[:, i] = bit(i, torch.sigmoid(logits[:, i]))
+            logits[:, i + 1 :].addr_(z[:, i], self.before[i + 1 :, i])
+        return z
+
+    @torch.no_grad()
+    def place(self, u: Tensor) -> Tensor:
+        return self._walk(lambda i, p: (u[:, i] < p).to(u.dtype))
+
+    @cached_property
+    @torch.no_grad()
+    def mean(self) -> Tensor:
+        return self._walk(lambda i, p: p)
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        return BitsLogProb.apply(self._logits(z), z)
+
+    def pull(self, z: Tensor, weight: Tensor) -> list[Tensor]:
+        error = torch.sub(z, torch.sigmoid(self._logits(z))).mul_(weight.unsqueeze(1))
+        return [error.T @ self.h, error.sum(0), (error.T @ z).tril_(-1)]
+
+
+class Nade(Belief):
+    """Bits one after another through hidden units that they share, P(z_i = 1) = sigmoid(b_i + W_i h + V_i sigmoid(c + U h + R_<i z_<i))
+    (Larochelle & Murray 2011; beside h as in Bornschein & Bengio 2015, arXiv 1406.2751). As many hidden units as bits."""
+
+    def __init__(self, inputs: int, size: int, start: float = 1.0):
+        super().__init__()
+        self.size = size
+        self.weight = _weights(size, inputs, start)
+        self.bias = nn.Parameter(torch.zeros(size))
+        self.hidden = _weights(size, inputs, start)
+        self.hidden_bias = nn.Parameter(torch.zeros(size))
+        self.read = nn.Parameter(torch.randn(size, size) * 0.5 / size**0.5)  # R, a row for each bit
+        self.write = nn.Parameter(torch.zeros(size, size))  # V, a row for each bit
+
+    def forward(self, h: Tensor) -> Law:
+        base = F.linear(h, self.weight, self.bias)
+        return NadeLaw(h, base, F.linear(h, self.hidden, self.hidden_bias), self.read, self.write)
+
+
+class NadeLaw(Law):
+    def __init__(self, h: Tensor, base: Tensor, hidden: Tensor, read: Tensor, write: Tensor):
+        self.h, self.base, self.hidden, self.read, self.write = h, base, hidden, read, write
+
+    def _walk(self, bit: Bit) -> tuple[Tensor, Tensor, Tensor]:
+        """The bits, their logits, and what the hidden units receive in the end."""
+        inner, z, logits = self.hidden.clone(), torch.empty_like(self.base), torch.empty_like(self.base)
+        for i in range(z.shape[1]):
+            logits[:, i] = torch.addmv(self.base[:, i], torch.sigmoid(inner), self.write[i])
+            z[:, i] = bit(i, torch.sigmoid(logits[:, i]))
+            inner.addr_(z[:, i], self.read[i])
+        return z, logits, inner
+
+    @torch.no_grad()
+    def place(self, u: Tensor) -> Tensor:
+        return self._walk(lambda i, p: (u[:, i] < p).to(u.dtype))[0]
+
+    @cached_property
+    @torch.no_grad()
+    def mean(self) -> Tensor:
+        return self._walk(lambda i, p: p)[0]
+
+    @torch.no_grad()
+    def log_prob(self, z: Tensor) -> Tensor:
+        return BitsLogProb.apply(self._walk(lambda i, p: z[:, i])[1], z)
+
+    @torch.no_grad()
+    def pull(self, z: Tensor, weight: Tensor) -> list[Tensor]:
+        _, logits, inner = self._walk(lambda i, p: z[:, i])
+        error = torch.sub(z, torch.sigmoid(logits)).mul_(weight.unsqueeze(1))
+        to_read, to_write = torch.empty_like(self.read), torch.empty_like(self.write)
+        to_inner = torch.zeros_like(inner)  # what bits after i ask of the hidden units
+        for i in range(z.shape[1] - 1, -1, -1):
+            to_read[i] = z[:, i] @ to_inner
+            inner.addr_(z[:, i], self.read[i], alpha=-1)
+            s = torch.sigmoid(inner)
+            to_write[i] = error[:, i] @ s
+            to_inner += torch.outer(error[:, i], self.write[i]).mul_(s).mul_(1 - s)
+        return [error.T @ self.h, error.sum(0), to_inner.T @ self.h, to_inner.sum(0), to_read, to_write]
+
+
+KINDS: dict[Kind, type[Sigmoid] | type[Darn] | type[Nade]] = {"sigmoid": Sigmoid, "darn": Darn, "nade": Nade}
