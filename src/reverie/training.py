@@ -11,11 +11,11 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
-from reverie.adam import Adam
 from reverie.core.errors import BadInput
 from reverie.core.model import Batch, Model, Phase
 from reverie.core.recipe import TrainingConfig
 from reverie.data import Data
+from reverie.optimisers import optimiser
 
 FOLLOW = 10  # rounds between two steps of the averaged weights: as good as every round, at a tenth of the cost
 
@@ -45,26 +45,24 @@ class State:
         # A model that is solved has nothing to average, and may change its size when it is.
         self.average = copy.deepcopy(model).requires_grad_(False).eval() if self.parameters else model.eval()
         self.step = 0
-        self.optimisers = {
-            name: Adam(group, config.beta1, config.beta2, config.decay) for name, group in self.parameters.items()
-        }
+        self.optimisers = {name: optimiser(config, group) for name, group in self.parameters.items()}
 
     def tensors(self) -> dict[str, Tensor]:
         """Every number of the state by name."""
         out = {f"average.{k}": v for k, v in self.average.state_dict().items()}
         if self.parameters:
             out |= {f"model.{k}": v for k, v in self.model.state_dict().items()}
-        for name, optimiser in self.optimisers.items():
-            out |= {f"adam.{name}.{k}": v for k, v in optimiser.tensors()}
+        for name, mover in self.optimisers.items():
+            out |= {f"optimiser.{name}.{k}": v for k, v in mover.tensors()}
         return out
 
     def restore(self, tensors: dict[str, Tensor], step: int) -> None:
         """Puts back what `tensors()` gave; raises KeyError or RuntimeError where names or shapes differ."""
         for part, module in (("model.", self.model), ("average.", self.average))[0 if self.parameters else 1 :]:
             module.load_state_dict({k.removeprefix(part): v for k, v in tensors.items() if k.startswith(part)})
-        for name, optimiser in self.optimisers.items():
-            start = f"adam.{name}."
-            optimiser.restore({k.removeprefix(start): v for k, v in tensors.items() if k.startswith(start)})
+        for name, mover in self.optimisers.items():
+            start = f"optimiser.{name}."
+            mover.restore({k.removeprefix(start): v for k, v in tensors.items() if k.startswith(start)})
         self.step = step
 
     def follow(self) -> None:
@@ -135,7 +133,7 @@ def _round(state: State, batch: Batch, rate: float, fabric: Fabric) -> dict[str,
         if not math.isfinite(value):
             raise Diverged(f"the loss of learner {learner!r} is {value} in round {state.step + 1}")
         losses[learner] = value
-        optimiser, parameters = state.optimisers[learner], state.parameters[learner]
+        parameters = state.parameters[learner]
         if phase.gradients is not None:
             for parameter, gradient in zip(parameters, phase.gradients, strict=True):
                 parameter.grad = gradient
@@ -147,7 +145,7 @@ def _round(state: State, batch: Batch, rate: float, fabric: Fabric) -> dict[str,
             _average_gradients(parameters, fabric)
         if state.config.clip:
             torch.nn.utils.clip_grad_norm_(parameters, state.config.clip)
-        optimiser.step(rate)
+        state.optimisers[learner].step(rate)
         if fabric.world_size > 1:
             _average_buffers(state.model, fabric)
 

@@ -11,8 +11,9 @@ from reverie.core.errors import BadInput
 from reverie.core.model import Batch
 from reverie.core.space import Space
 from reverie.maths import bounds
-from reverie.models.helmholtz import Chain, Helmholtz, HelmholtzConfig
+from reverie.models.helmholtz import Helmholtz, HelmholtzConfig
 from reverie.nets.beliefs import KINDS
+from reverie.nets.chains import Chain
 
 BITS = Space((1, 2, 3), "bit")
 WORLD = (torch.arange(64).unsqueeze(1) >> torch.arange(6) & 1).double().view(64, 1, 2, 3)

@@ -1,6 +1,7 @@
 """How a model is trained: the knobs of the loop, and of what the loader does to training pictures."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from reverie.core.config import knob
 
@@ -11,12 +12,13 @@ class TrainingConfig:
 
     steps: int = knob(2000, "rounds of training; --minutes sets it from a measured speed", low=1)
     batch: int = knob(128, "examples in a round, over all processes together", low=1)
-    rate: float = knob(1e-3, "peak learning rate of Adam", low=0.0)
+    optimiser: Literal["adam", "sgd"] = knob("adam", "Adam; or plain gradient descent")
+    rate: float = knob(1e-3, "peak learning rate", low=0.0)
     warmup: float = knob(0.02, "share of the run over which the rate rises from zero", low=0.0, high=1.0)
     final: float = knob(0.02, "the rate at the end, as a share of the peak (cosine in between)", low=0.0, high=1.0)
     beta1: float = knob(0.9, "Adam's memory of the gradient", low=0.0, high=0.9999)
     beta2: float = knob(0.99, "Adam's memory of its square", low=0.0, high=0.99999)
-    decay: float = knob(0.0, "decoupled weight decay (AdamW)", low=0.0)
+    decay: float = knob(0.0, "decoupled weight decay", low=0.0)
     clip: float = knob(0.0, "greatest norm of a learner's gradient; 0 lets every norm pass", low=0.0)
     average: float = knob(0.01, "half-life of the averaged weights, as a share of the run; 0 keeps the last", low=0.0)
     mirror: bool = knob(False, "pictures: flip half of them left to right")

@@ -2,9 +2,8 @@
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, Literal
 
 import torch
@@ -13,15 +12,16 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from reverie.core.config import knob
-from reverie.core.distributions import Factorised, Placed
+from reverie.core.distributions import Factorised
 from reverie.core.errors import BadInput
 from reverie.core.model import Batch, Estimate, Phase
 from reverie.core.recipe import TrainingConfig
 from reverie.core.space import Space
 from reverie.maths.bounds import perceived
 from reverie.models.latent import LatentModel, Method
-from reverie.nets.beliefs import KINDS, Belief, Kind, Law
-from reverie.nets.likelihoods import Head, Likelihood, head
+from reverie.nets.beliefs import KINDS, Kind
+from reverie.nets.chains import Chain, Shown, Thought
+from reverie.nets.likelihoods import Likelihood
 from reverie.nets.senses import Senses
 
 EXACT = 16  # latent bits, up to which surprise is a sum over all of their states
@@ -57,112 +57,6 @@ class HelmholtzConfig:
         "metropolis", "pseudo-Gibbs; Metropolis-within-Gibbs, right whatever q is; or importance resampling"
     )
     sweeps: int = knob(50, "rounds of pseudo-Gibbs in a repair of what is missing", low=0)
-
-
-class Chain(Placed):
-    """All latent bits (..., Z), layer by layer from the data up, each layer given the one before it in the chain.
-
-    Recognition walks from what is seen upwards, `start` (B, inputs); the prior from nothing downwards, `start` (1, 0).
-    With `soft`, layers are given the chances of those before them rather than their bits.
-    """
-
-    def __init__(self, beliefs: Sequence[Belief], start: Tensor, down: bool, soft: bool = False):
-        self.beliefs, self.start, self.down, self.soft = beliefs, start, down, soft
-        self.sizes = [belief.size for belief in beliefs]  # in the order of the chain
-
-    @property
-    def _batch(self) -> tuple[int, ...]:
-        return () if self.down else (len(self.start),)
-
-    def _split(self, z: Tensor) -> list[Tensor]:
-        """In the order of the chain."""
-        parts = z.split(self.sizes[::-1] if self.down else self.sizes, -1)
-        return list(parts[::-1] if self.down else parts)
-
-    def _join(self, parts: list[Tensor]) -> Tensor:
-        return torch.cat(parts[::-1] if self.down else parts, -1)
-
-    def laws(self, bits: list[Tensor] | None, u: list[Tensor] | None = None) -> Iterator[tuple[Law, Tensor]]:
-        """The law of each layer and its bits (N, size): those given, or those that `u` becomes."""
-        rows = len((bits or u or [self.start])[0])
-        h = self.start.expand(rows, -1) if len(self.start) == 1 else self.start.repeat(rows // len(self.start), 1)
-        for i, belief in enumerate(self.beliefs):
-            law = belief(h)
-            z = bits[i] if bits is not None else law.place(u[i] if u is not None else torch.rand_like(law.mean))
-            yield law, z
-            h = law.mean if self.soft else z
-
-    def place(self, noise: Tensor) -> Tensor:
-        u = self._split(torch.special.ndtr(noise.reshape(-1, sum(self.sizes))))
-        return self._join([z for _, z in self.laws(None, u)]).view(noise.shape)
-
-    def sample(self, n: int | None = None) -> Tensor:
-        rows = torch.rand((n or 1) * math.prod(self._batch), sum(self.sizes)).to(self.start)
-        z = self._join([z for _, z in self.laws(None, self._split(rows))])
-        return z.view(*(() if n is None else (n,)), *self._batch, -1) if n is not None or self._batch else z[0]
-
-    def log_prob(self, x: Tensor, observed: Tensor | None = None) -> Tensor:
-        flat = x.reshape(-1, x.shape[-1])
-        nats = sum((law.log_prob(z) for law, z in self.laws(self._split(flat))), flat.new_zeros(len(flat)))
-        return nats.view(x.shape[:-1])
-
-    @property
-    def mean(self) -> Tensor:
-        """The chances of all bits, each layer's when those before it are at theirs."""
-        parts = [self.start]
-        for belief in self.beliefs:
-            parts.append(belief(parts[-1]).mean)
-        return self._join(parts[1:]).view(*self._batch, -1)
-
-
-class Thought:
-    """The laws of some layers for N rows, each with what was drawn or seen there."""
-
-    def __init__(self, laws: Sequence[tuple[Any, Any]]):
-        self.laws = laws
-
-    @cached_property
-    def nats(self) -> Float[Tensor, " N"]:
-        """The log-probability of all of it."""
-        return torch.stack([law.log_prob(z) for law, z in self.laws]).sum(0)
-
-    @torch.no_grad()
-    def pull(self, weight: Float[Tensor, " N"]) -> list[Tensor]:
-        """The gradient of the weighted sum of `nats`, for each parameter of the layers in turn."""
-        return [gradient for law, z in self.laws for gradient in law.pull(z, weight)]
-
-
-class Shown(nn.Module):
-    """p(x | z_1): one layer of weights, and the likelihood of the data."""
-
-    def __init__(self, inputs: int, space: Space, name: Likelihood, logistics: int, start: float):
-        super().__init__()
-        self.likelihood = head(space, name, logistics)
-        self.weight = nn.Parameter(start * torch.randn(self.likelihood.outputs, inputs) / inputs**0.5)
-        self.bias = nn.Parameter(self.likelihood.start.clone())
-
-    def forward(self, h: Tensor) -> Factorised:
-        return self.likelihood(F.linear(h, self.weight, self.bias))
-
-    def law(self, h: Tensor, observed: Tensor | None) -> "ShownLaw":
-        return ShownLaw(self.likelihood, h, F.linear(h, self.weight, self.bias), observed)
-
-
-class ShownLaw:
-    """p(x|h) of what was observed, with its gradient: of the likelihood by autograd, of the weights by hand."""
-
-    def __init__(self, likelihood: Head, h: Tensor, raw: Tensor, observed: Tensor | None):
-        self.likelihood, self.h, self.raw, self.observed = likelihood, h, raw.detach().requires_grad_(), observed
-
-    @torch.enable_grad()
-    def log_prob(self, x: Tensor) -> Tensor:
-        nats = self.likelihood(self.raw).log_prob(x, self.observed)
-        (self.error,) = torch.autograd.grad(nats.sum(), self.raw)
-        return nats.detach()
-
-    def pull(self, x: Tensor, weight: Tensor) -> list[Tensor]:
-        error = self.error * weight.unsqueeze(1)
-        return [error.T @ self.h, error.sum(0)]
 
 
 class Helmholtz(LatentModel):
@@ -294,7 +188,7 @@ class Helmholtz(LatentModel):
         yield self._phase("recogniser", -dreamt.nats.mean(), gradients)
 
     @torch.no_grad()
-    def _awake(self, batch: Batch) -> tuple["Thought", "Thought", Float[Tensor, "K B"]]:
+    def _awake(self, batch: Batch) -> tuple[Thought, Thought, Float[Tensor, "K B"]]:
         """What is recognised in a batch, K times over, and how the dreamer explains it; the log-weights of that."""
         given, k = batch.given if self.classes else None, self.config.draws
         q = perceived(self, batch.x, batch.observed, given)
@@ -307,7 +201,7 @@ class Helmholtz(LatentModel):
         return up, down, (down.nats - up.nats).view(k, -1)
 
     @torch.no_grad()
-    def _asleep(self, n: int, given: Tensor | None) -> "Thought":
+    def _asleep(self, n: int, given: Tensor | None) -> Thought:
         """What the recogniser makes of the true causes of n dreams."""
         start = self.shown.bias.new_zeros(n, 0)
         z = [bits for _, bits in Chain(list(self.dreamer), start, down=True).laws(None)][::-1]  # type: ignore[arg-type]

@@ -1,10 +1,10 @@
-"""Adam, against torch's own."""
+"""Against torch's own."""
 
 import pytest
 import torch
 from torch import nn
 
-from reverie.adam import Adam
+from reverie.optimisers import Adam, Descent
 
 
 def parameters():
@@ -68,3 +68,27 @@ def test_no_gradients_move_nothing():
     for a, b in zip(group, parameters(), strict=True):
         assert torch.equal(a, b)
     assert not adam.count.any()
+
+
+def test_descent_is_that_of_torch():
+    ours, theirs = parameters(), parameters()
+    descent, optimiser = Descent(ours), torch.optim.SGD(theirs, 1.0)
+    for step in range(5):
+        for group in (ours, theirs):
+            for p, g in zip(group, gradients(step), strict=True):
+                p.grad = g
+        descent.step(0.1)
+        optimiser.param_groups[0]["lr"] = 0.1
+        optimiser.step()
+    for a, b in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(a, b)
+    assert not dict(descent.tensors())
+
+
+def test_decay_pulls_to_zero():
+    group = parameters()
+    for p in group:
+        p.grad = torch.zeros_like(p)
+    Descent(group, decay=0.5).step(0.1)
+    for a, b in zip(group, parameters(), strict=True):
+        torch.testing.assert_close(a, 0.95 * b)
