@@ -192,21 +192,22 @@ class Helmholtz(LatentModel):
         """What is recognised in a batch, K times over, and how the dreamer explains it; the log-weights of that."""
         given, k = batch.given if self.classes else None, self.config.draws
         q = perceived(self, batch.x, batch.observed, given)
-        up = Thought(list(Chain(q.beliefs, q.start.repeat(k, 1), down=False, soft=q.soft).laws(None)))
+        up = Thought(list(q.laws(k * len(batch.x))))
         z = [bits for _, bits in up.laws]
         x, observed, labels = (
             None if t is None else t.repeat(k, *[1] * (t.dim() - 1)) for t in (batch.x, batch.observed, given)
         )
-        down = Thought([*self.prior.laws(z[::-1]), (self.shown.law(self._causes(z[0], labels), observed), x)])
+        down = Thought(
+            [*self.prior.laws(len(z[0]), z[::-1]), (self.shown.law(self._causes(z[0], labels), observed), x)]
+        )
         return up, down, (down.nats - up.nats).view(k, -1)
 
     @torch.no_grad()
     def _asleep(self, n: int, given: Tensor | None) -> Thought:
         """What the recogniser makes of the true causes of n dreams."""
-        start = self.shown.bias.new_zeros(n, 0)
-        z = [bits for _, bits in Chain(list(self.dreamer), start, down=True).laws(None)][::-1]  # type: ignore[arg-type]
+        z = [bits for _, bits in self.prior.laws(n)][::-1]
         x = self.shown(self._causes(z[0], given)).sample()
-        return Thought(list(self.encode(x, given=given).laws(z)))
+        return Thought(list(self.encode(x, given=given).laws(n, z)))
 
     @torch.no_grad()
     def _keep_positive(self) -> None:

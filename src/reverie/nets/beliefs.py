@@ -21,7 +21,17 @@ Bit = Callable[[int, Tensor], Tensor]  # which bit, its chance (N,) -> what it i
 
 
 class Law(ABC):
-    """The law of one layer for N rows."""
+    """The law of one layer for N rows, which may be several copies of the rows of h (n, inputs), one copy after the other."""
+
+    def __init__(self, h: Float[Tensor, "n inputs"], base: Float[Tensor, "n size"], copies: int):
+        self.h = h
+        self.base = base if copies == 1 else base.repeat(copies, 1)  # logits, as far as they depend on h
+
+    def _by_input(self, error: Float[Tensor, "N size"]) -> Float[Tensor, "size inputs"]:
+        """What an error in the logits means for weights on h."""
+        if len(error) != len(self.h):  # all copies have the same h: one product does for all
+            error = error.view(-1, len(self.h), error.shape[1]).sum(0)
+        return error.T @ self.h
 
     @abstractmethod
     def place(self, u: Float[Tensor, "N size"]) -> Float[Tensor, "N size"]:
@@ -47,7 +57,8 @@ class Belief(nn.Module, ABC):
     size: int
 
     @abstractmethod
-    def forward(self, h: Float[Tensor, "N inputs"]) -> Law: ...
+    def forward(self, h: Float[Tensor, "n inputs"], copies: int = 1) -> Law:
+        """The law of `copies` times n rows."""
 
 
 def _weights(size: int, inputs: int, start: float) -> nn.Parameter:
@@ -69,27 +80,24 @@ class Sigmoid(Belief):
         self.weight = _weights(size, inputs, start)
         self.bias = nn.Parameter(torch.zeros(size))
 
-    def forward(self, h: Tensor) -> Law:
-        return SigmoidLaw(h, F.linear(h, self.weight, self.bias))
+    def forward(self, h: Tensor, copies: int = 1) -> Law:
+        return SigmoidLaw(h, F.linear(h, self.weight, self.bias), copies)
 
 
 class SigmoidLaw(Law):
-    def __init__(self, h: Tensor, logits: Tensor):
-        self.h, self.logits = h, logits
-
     @cached_property
     def mean(self) -> Tensor:
-        return torch.sigmoid(self.logits)
+        return torch.sigmoid(self.base)
 
     def place(self, u: Tensor) -> Tensor:
         return (u < self.mean).to(u.dtype)
 
     def log_prob(self, z: Tensor) -> Tensor:
-        return BitsLogProb.apply(self.logits, z)
+        return BitsLogProb.apply(self.base, z)
 
     def pull(self, z: Tensor, weight: Tensor) -> list[Tensor]:
         error = torch.sub(z, self.mean).mul_(weight.unsqueeze(1))
-        return [error.T @ self.h, error.sum(0)]
+        return [self._by_input(error), error.sum(0)]
 
 
 class Darn(Belief):
@@ -103,13 +111,14 @@ class Darn(Belief):
         self.bias = nn.Parameter(torch.zeros(size))
         self.before = nn.Parameter(torch.zeros(size, size))  # what lies above the diagonal is never used
 
-    def forward(self, h: Tensor) -> Law:
-        return DarnLaw(h, F.linear(h, self.weight, self.bias), self.before)
+    def forward(self, h: Tensor, copies: int = 1) -> Law:
+        return DarnLaw(h, F.linear(h, self.weight, self.bias), copies, self.before)
 
 
 class DarnLaw(Law):
-    def __init__(self, h: Tensor, base: Tensor, before: Tensor):
-        self.h, self.base, self.before = h, base, before
+    def __init__(self, h: Tensor, base: Tensor, copies: int, before: Tensor):
+        super().__init__(h, base, copies)
+        self.before = before
 
     def _logits(self, z: Tensor) -> Tensor:
         return self.base + z @ self.before.tril(-1).T
@@ -135,7 +144,7 @@ class DarnLaw(Law):
 
     def pull(self, z: Tensor, weight: Tensor) -> list[Tensor]:
         error = torch.sub(z, torch.sigmoid(self._logits(z))).mul_(weight.unsqueeze(1))
-        return [error.T @ self.h, error.sum(0), (error.T @ z).tril_(-1)]
+        return [self._by_input(error), error.sum(0), (error.T @ z).tril_(-1)]
 
 
 class Nade(Belief):
@@ -152,14 +161,16 @@ class Nade(Belief):
         self.read = nn.Parameter(torch.randn(size, size) * 0.5 / size**0.5)  # R, a row for each bit
         self.write = nn.Parameter(torch.zeros(size, size))  # V, a row for each bit
 
-    def forward(self, h: Tensor) -> Law:
+    def forward(self, h: Tensor, copies: int = 1) -> Law:
         base = F.linear(h, self.weight, self.bias)
-        return NadeLaw(h, base, F.linear(h, self.hidden, self.hidden_bias), self.read, self.write)
+        hidden = F.linear(h, self.hidden, self.hidden_bias).repeat(copies, 1)
+        return NadeLaw(h, base, copies, hidden, self.read, self.write)
 
 
 class NadeLaw(Law):
-    def __init__(self, h: Tensor, base: Tensor, hidden: Tensor, read: Tensor, write: Tensor):
-        self.h, self.base, self.hidden, self.read, self.write = h, base, hidden, read, write
+    def __init__(self, h: Tensor, base: Tensor, copies: int, hidden: Tensor, read: Tensor, write: Tensor):
+        super().__init__(h, base, copies)
+        self.hidden, self.read, self.write = hidden, read, write
 
     def _walk(self, bit: Bit) -> tuple[Tensor, Tensor, Tensor]:
         """The bits, their logits, and what the hidden units receive in the end."""
@@ -195,7 +206,7 @@ class NadeLaw(Law):
             s = torch.sigmoid(inner)
             to_write[i] = error[:, i] @ s
             to_inner += torch.outer(error[:, i], self.write[i]).mul_(s).mul_(1 - s)
-        return [error.T @ self.h, error.sum(0), to_inner.T @ self.h, to_inner.sum(0), to_read, to_write]
+        return [self._by_input(error), error.sum(0), self._by_input(to_inner), to_inner.sum(0), to_read, to_write]
 
 
 KINDS: dict[Kind, type[Sigmoid] | type[Darn] | type[Nade]] = {"sigmoid": Sigmoid, "darn": Darn, "nade": Nade}

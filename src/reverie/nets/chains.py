@@ -1,6 +1,5 @@
 """What layers of stochastic bits make together: chains of them, up from the data or down to it, and how the data are shown."""
 
-import math
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import Any
@@ -39,28 +38,34 @@ class Chain(Placed):
     def _join(self, parts: list[Tensor]) -> Tensor:
         return torch.cat(parts[::-1] if self.down else parts, -1)
 
-    def laws(self, bits: list[Tensor] | None, u: list[Tensor] | None = None) -> Iterator[tuple[Law, Tensor]]:
-        """The law of each layer and its bits (N, size): those given, or those that `u` becomes."""
-        rows = len((bits or u or [self.start])[0])
-        h = self.start.expand(rows, -1) if len(self.start) == 1 else self.start.repeat(rows // len(self.start), 1)
+    def laws(
+        self, rows: int, bits: list[Tensor] | None = None, u: list[Tensor] | None = None
+    ) -> Iterator[tuple[Law, Tensor]]:
+        """The law of each layer and its bits (rows, size): those given, or those that `u` becomes, or fresh draws.
+
+        There are as many rows as in `start`, or some number of copies of them, one after the other.
+        """
+        h, copies = self.start, rows // len(self.start)
         for i, belief in enumerate(self.beliefs):
-            law = belief(h)
-            z = bits[i] if bits is not None else law.place(u[i] if u is not None else torch.rand_like(law.mean))
+            law = belief(h, copies)
+            if bits is not None:
+                z = bits[i]
+            else:
+                z = law.place(u[i] if u is not None else h.new_empty(rows, belief.size).uniform_())
             yield law, z
-            h = law.mean if self.soft else z
+            h, copies = (law.mean if self.soft else z), 1
 
     def place(self, noise: Tensor) -> Tensor:
-        u = self._split(torch.special.ndtr(noise.reshape(-1, sum(self.sizes))))
-        return self._join([z for _, z in self.laws(None, u)]).view(noise.shape)
+        u = torch.special.ndtr(noise.reshape(-1, sum(self.sizes)))
+        return self._join([z for _, z in self.laws(len(u), u=self._split(u))]).view(noise.shape)
 
     def sample(self, n: int | None = None) -> Tensor:
-        rows = torch.rand((n or 1) * math.prod(self._batch), sum(self.sizes)).to(self.start)
-        z = self._join([z for _, z in self.laws(None, self._split(rows))])
-        return z.view(*(() if n is None else (n,)), *self._batch, -1) if n is not None or self._batch else z[0]
+        z = self._join([z for _, z in self.laws((n or 1) * len(self.start))])
+        return z.view(*(() if n is None else (n,)), *self._batch, z.shape[1])
 
     def log_prob(self, x: Tensor, observed: Tensor | None = None) -> Tensor:
         flat = x.reshape(-1, x.shape[-1])
-        nats = sum((law.log_prob(z) for law, z in self.laws(self._split(flat))), flat.new_zeros(len(flat)))
+        nats = sum((law.log_prob(z) for law, z in self.laws(len(flat), self._split(flat))), flat.new_zeros(len(flat)))
         return nats.view(x.shape[:-1])
 
     @property
