@@ -45,6 +45,8 @@ def train(name: str, data: Data) -> Run:
     if not folder.exists():
         begin(data, family, config, recipe, folder, None, 0, fabric, "")
     run, clock = Run.load(folder), folder / "seconds.json"
+    if (folder / "model.safetensors").exists() and run.log[-1]["step"] == steps:
+        return run
     spent = json.loads(clock.read_text()) if clock.exists() else 0.0
     last = time.monotonic()
     for report in record(run, data, fabric):
