@@ -256,3 +256,22 @@ def test_points_with_holes(tmp_path, capsys):
     assert "different scales" in refused(capsys, *noisy)
     np.save(tmp_path / "i.npy", np.full((2, 2), np.inf))
     assert "not finite" in refused(capsys, "surprise", tmp_path / "run", tmp_path / "i.npy")
+
+
+def test_a_machine_for_each_class_classifies(tmp_path, capsys, run):
+    folder = tmp_path / "each"
+    call(capsys, "train", "digits", "--model", "helmholtz", "--per-class", "--steps", 60, "--out", folder,
+         "--model.layers", 8, 4, "--model.draws", 2, "--training.rate", 0.01, "--threads", 1)  # fmt: skip
+    out = call(capsys, "classify", folder, "--out", tmp_path / "c.csv", "--draws", 5)
+    wrong = float(out.split("wrong: ")[1].split("%")[0])
+    assert wrong < 50  # of ten labels
+    rows = list(csv.reader((tmp_path / "c.csv").read_text().splitlines()))
+    assert rows[0][:3] == ["example", "label", "chance"]
+    assert len(rows[0]) == 13
+    nats = np.array([row[3:] for row in rows[1:]], float)
+    told = np.array([row[1] for row in rows[1:]], int)
+    assert (nats.argmin(1) == told).mean() > 0.9  # but for the shares of the labels
+    call(capsys, "dream", folder, "--given", 3, "-n", 4, "--out", tmp_path / "d.npy")
+    assert np.load(tmp_path / "d.npy").shape == (4, 1, 8, 8)
+    assert "knows no labels" in refused(capsys, "classify", run)
+    assert "no labels" in refused(capsys, "train", "kirby", "--per-class", "--out", tmp_path / "none")

@@ -17,7 +17,7 @@ FLOORS = [
     {"recording", "report"},
     {"flags", "progress"},
     {"train", "inputs", "outputs"},
-    {"commands"},
+    {"commands", "verdicts"},
     {"cli"},
 ]
 FILES = sorted(SOURCE.rglob("*.py"))

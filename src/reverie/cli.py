@@ -53,7 +53,7 @@ def _dispatch(arguments: list[str]) -> int:
 
 def _commands() -> dict[str, tuple[Callable[[list[str]], int | None], str]]:
     """Name -> (takes the rest of the line, one line of help). torch is imported only when a command needs it."""
-    from reverie import commands, train
+    from reverie import commands, train, verdicts
 
     def of(function: Callable[..., Any]) -> tuple[Callable[[list[str]], int | None], str]:
         name = function.__name__
@@ -62,8 +62,9 @@ def _commands() -> dict[str, tuple[Callable[[list[str]], int | None], str]]:
             (function.__doc__ or "").splitlines()[0],
         )
 
-    names = ("data", "dream", "repair", "surprise", "morph", "evaluate", "compare", "report")
-    table = {name: of(getattr(commands, name)) for name in names}
+    making = commands.dream, commands.repair, commands.morph
+    judging = verdicts.surprise, verdicts.classify, verdicts.evaluate, verdicts.compare, verdicts.report
+    table = {function.__name__: of(function) for function in (commands.data, *making, *judging)}
     return {"data": table.pop("data"), "train": (train.train, (train.train.__doc__ or "").splitlines()[0])} | table
 
 

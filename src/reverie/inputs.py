@@ -1,19 +1,26 @@
 """What the commands read: pictures, arrays and tables that must fit a run, and masks."""
 
 from pathlib import Path
+from typing import Annotated, Any
 
 import numpy as np
 import torch
+import tyro
 from torch import Tensor
 
 from reverie.core.corruption import Corruption, PoissonNoise, SaltAndPepper
 from reverie.core.errors import BadInput
-from reverie.data import DataConfig, open_data
+from reverie.data import Data, DataConfig, open_data
 from reverie.data.codecs import TOP, Table
+from reverie.data.data import without_holes
 from reverie.data.pictures import is_picture, read_picture
 from reverie.data.tables import SUFFIXES, Sheet, coded, read_sheet
-from reverie.progress import say
+from reverie.progress import bar, say
 from reverie.run import Run
+
+Place = Annotated[str, tyro.conf.arg(metavar="FILE")]
+Folder = tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="RUN", help="a run folder")]]
+File = tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="FILE", help="a picture, an .npy array, or a table")]]
 
 
 def read(run: Run, file: str) -> Tensor:
@@ -155,3 +162,27 @@ def read_noise(run: Run, words: str) -> float | Corruption:
     if unit.numel() > 1:
         raise BadInput(f"--noise is one number, and {run.name} has {unit.numel()} features of different scales")
     return size * float(unit)
+
+
+def opened_with(source: str, config: DataConfig) -> Data:
+    """Data by name or path, with a bar while it is read."""
+    with bar("reading the pictures") as progress:
+        return open_data(source, config, progress=progress)
+
+
+def with_holes(x: Tensor) -> tuple[Tensor, Tensor | None]:
+    """x with 0 for NaN, and what was observed; None where everything was."""
+    return without_holes(x) if x.isnan().any() else (x, None)
+
+
+def able(run: Run, ability: type, name: str) -> Any:
+    """The run's model; BadInput where it lacks the ability."""
+    if not isinstance(run.model, ability):
+        raise BadInput(f"{run.name} is a {run.config['model']}, which cannot {name}")
+    return run.model
+
+
+def at_least(value: float, least: float, flag: str) -> None:
+    """BadInput, naming the flag, where the value is less (or no number)."""
+    if not value >= least:
+        raise BadInput(f"{flag} is {value}; it must be at least {least}")

@@ -21,7 +21,7 @@ from reverie.core.recipe import TrainingConfig
 from reverie.core.space import Space
 from reverie.data import Data, open_data
 from reverie.data.codecs import Codec, codec_from_json
-from reverie.models import MODELS
+from reverie.models import MODELS, made
 from reverie.training import State
 
 
@@ -63,12 +63,20 @@ class Run:
 
     @staticmethod
     def create(
-        folder: Path, model: str, config: Any, training: TrainingConfig, data: Data, seed: int, command: str = ""
+        folder: Path,
+        model: str,
+        config: Any,
+        training: TrainingConfig,
+        data: Data,
+        seed: int,
+        command: str = "",
+        per_class: int = 0,
     ) -> "Run":
         """A new folder with its config.json, all at once; BadInput if something is there already."""
         settings = {
             "model": model,
             "model_config": to_json(config),
+            "per_class": per_class,
             "training": to_json(training),
             "seed": seed,
             "space": data.space.to_json(),
@@ -144,9 +152,12 @@ class Run:
             raise BadInput(f"{self.folder} holds a model {name!r}; this reverie knows {', '.join(MODELS)}")
         family = MODELS[name]
         config: Any = from_json(family.Config, self.config["model_config"])
+        per_class = self.config.get("per_class", 0)
+        if not isinstance(per_class, int) or not 0 <= per_class <= 100_000:
+            raise BadInput(f"{self.folder} tells of {per_class!r} classes; its config.json is damaged")
         try:
             with torch.device(device):
-                return family(config, self.space)
+                return made(name, config, self.space, per_class)
         except RuntimeError as error:  # sizes whose product is no size
             raise BadInput(f"{self.folder} asks for a model of impossible shape; its config.json is damaged") from error
 

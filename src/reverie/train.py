@@ -16,7 +16,7 @@ from reverie.core.recipe import TrainingConfig
 from reverie.data import Data, DataConfig, open_data
 from reverie.evaluation import evaluate, to_json
 from reverie.flags import as_flags, from_flags
-from reverie.models import MODELS
+from reverie.models import MODELS, made
 from reverie.progress import bar, say, training_bar
 from reverie.recording import record
 from reverie.report import write_report
@@ -34,11 +34,13 @@ def fit(
     config: Any = None,
     training: TrainingConfig | None = None,
     fabric: Fabric | None = None,
+    per_class: bool = False,
 ) -> Run:
     """Trains `model` (a name in MODELS) on `data` (what `open_data` takes, or its result); the finished Run.
 
     `config` and `training` default to the family's recipe for this data; `minutes` replaces
-    `training.steps` by the number of rounds that fit. `out` defaults to the next free folder under runs/.
+    `training.steps` by the number of rounds that fit. `out` defaults to the next free folder under runs/. With `per_class`
+    there is a machine for each label of the data.
     """
     fabric = fabric or fabric_for("cpu")
     opened = data if isinstance(data, Data) else open_data(str(data))
@@ -46,7 +48,7 @@ def fit(
     suited, usual = family.recipe(opened.space, len(opened.train))
     run, _ = begin(
         opened, model, config or suited, mirrored(training or usual, opened, training is None),
-        out or free_folder(opened.name, model), minutes, seed, fabric, "",
+        out or free_folder(opened.name, model), minutes, seed, fabric, "", per_class,
     )  # fmt: skip
     for _ in record(run, opened, fabric):
         pass
@@ -84,6 +86,7 @@ def begin(
     seed: int,
     fabric: Fabric,
     command: str,
+    per_class: bool = False,
 ) -> tuple[Run, float]:
     """Makes the run folder; with `minutes`, first times a few rounds to settle how many there will be."""
     family = family_of(model)
@@ -96,15 +99,18 @@ def begin(
         raise BadInput(f"--model.classes is {asked}, and {data.name} has {len(data.classes)} labels; make them agree")
     if minutes is not None and minutes <= 0:
         raise BadInput(f"--minutes is {minutes}; it must be more than 0")
+    if per_class and (data.train.labels is None or not data.classes):
+        raise BadInput(f"{data.name} has no labels, and --per-class makes a machine for each; leave it out")
+    machines = len(data.classes) if per_class else 0
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        made = family(config, data.space)
-    if minutes is not None and made.learners():
-        trial = State(fabric.to_device(made), training)
+        fresh = made(model, config, data.space, machines)
+    if minutes is not None and fresh.learners():
+        trial = State(fabric.to_device(fresh), training)  # type: ignore[arg-type]
         training = dataclasses.replace(training, steps=rounds_in(minutes, trial, data, seed, fabric))
-    size = sum(p.numel() for p in made.parameters())
+    size = sum(p.numel() for p in fresh.parameters())
     if fabric.is_global_zero:
-        Run.create(Path(out), model, config, training, data, seed, command)
+        Run.create(Path(out), model, config, training, data, seed, command, machines)
     fabric.barrier()
     return Run.load(out), size
 
@@ -158,6 +164,7 @@ def _parse(line: list[str], recipe: tuple[Any, TrainingConfig] | None = None) ->
         ("out", Annotated[str, tyro.conf.arg(metavar="RUN", help="the run folder to make; empty: the next free one under runs/")], ""),
         ("minutes", Annotated[float | None, tyro.conf.arg(metavar="M", help="how long to train; a few rounds are timed first")], None),
         ("steps", Annotated[int | None, tyro.conf.arg(metavar="N", help="how many rounds to train (the same as --training.steps)")], None),
+        ("per_class", Annotated[bool, tyro.conf.arg(help="a machine for each label, which learns from its examples alone")], False),
         ("seed", Annotated[int, tyro.conf.arg(help="of everything that is drawn")], 0),
         ("resume", Annotated[bool, tyro.conf.arg(help="go on with the run at --out, exactly")], False),
         ("accelerator", Annotated[str, tyro.conf.arg(help="auto, cpu, cuda or mps")], "auto"),
@@ -195,7 +202,9 @@ def _anew(asked: Any, line: list[str], fabric: Fabric) -> tuple[Run, Data]:
     config = from_flags(family.Config, asked.model_config)
     out = asked.out or free_folder(data.name, asked.model)
     command = "reverie train " + shlex.join(line)
-    run, size = begin(data, asked.model, config, training, out, asked.minutes, asked.seed, fabric, command)
+    run, size = begin(
+        data, asked.model, config, training, out, asked.minutes, asked.seed, fabric, command, asked.per_class
+    )
     rounds = f"{run.training.steps:,} rounds of {run.training.batch}" if size else "solved in closed form"
     say(f"{data.name}: {len(data.train):,} + {len(data.valid):,} + {len(data.test):,} examples {data.space.shape}; "
         f"{asked.model} with {size:,} parameters; {rounds}; {_short(run.folder)}")  # fmt: skip
@@ -211,6 +220,8 @@ def _again(asked: Any, line: list[str]) -> tuple[Run, Data]:
     own = (from_json(family_of(run.config["model"]).Config, run.config["model_config"]), run.training)
     if asked.model != run.config["model"] and any(a.startswith("--model") for a in line):
         raise BadInput(f"{asked.out} holds a {run.config['model']}, not a {asked.model}; leave --model out")
+    if asked.per_class and not run.config.get("per_class"):
+        raise BadInput(f"{asked.out} is one machine for all classes; leave --per-class out")
     named = [*line, "--model", run.config["model"]] if "--model" not in line else line
     told = _parse(named, own)
     if asked.steps is not None and asked.steps != run.training.steps:

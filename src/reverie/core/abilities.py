@@ -6,7 +6,7 @@ from torch import Tensor
 
 from reverie.core.distributions import Distribution
 from reverie.core.errors import BadInput
-from reverie.core.model import Decodes, Encodes, Model
+from reverie.core.model import Decodes, Dreams, Encodes, Model
 
 
 @torch.no_grad()
@@ -16,6 +16,8 @@ def dream(model: Model, n: int, given: Tensor | None = None, exact: bool = False
     A model that decodes latents shows what it has in mind, the mean of p(x|z) at z ~ p(z), unless
     `exact`: then, as for every other model, a draw from p(x), which has the grain of p(x|z) on it.
     """
+    if not exact and isinstance(model, Dreams):
+        return model.dream(n, given)
     prior = getattr(model, "prior", None)
     if exact or prior is None or not isinstance(model, Decodes):
         return model.sample(n, given)

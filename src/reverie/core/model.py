@@ -26,7 +26,9 @@ class Phase(NamedTuple):
     learner: str  # whose parameters move: a key of Model.learners()
     loss: Tensor | None  # () what is differentiated
     report: Tensor | None = None  # () what is told, in nats per example, where it is not the loss itself
-    gradients: Sequence[Tensor] | None = None  # of what is lowered, for each parameter of the learner, in their order
+    gradients: Sequence[Tensor | None] | None = (
+        None  # of what is lowered, for each parameter of the learner; None: it rests
+    )
 
 
 class Estimate(NamedTuple):
@@ -100,6 +102,13 @@ class Decodes(Protocol):
     """Imagines: p(x given z), and the labels `given` (B,) where the model has `classes`."""
 
     def decode(self, z: Tensor, given: Tensor | None = None) -> Distribution: ...
+
+
+@runtime_checkable
+class Dreams(Protocol):
+    """Knows by itself what it has in mind when it dreams: (n, *shape), without the grain of p(x|z)."""
+
+    def dream(self, n: int, given: Tensor | None = None) -> Tensor: ...
 
 
 @runtime_checkable

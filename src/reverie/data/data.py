@@ -4,7 +4,7 @@ import hashlib
 import itertools
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -150,6 +150,18 @@ class Data:
             if split.labels is not None:
                 digest.update(split.labels.numpy().tobytes())
         return digest.hexdigest()
+
+    def of_label(self, label: int) -> "Data":
+        """The same data, of whose training examples only those of one label are left; BadInput where there are none."""
+        if self.train.labels is None:
+            raise BadInput(f"{self.name} has no labels; a machine for each class needs them")
+        rows = np.flatnonzero(self.train.labels.numpy() == label)
+        if not len(rows):
+            raise BadInput(
+                f"{self.name} has no training example of class {self.classes[label]!r}; leave that class out"
+            )
+        train = Split(self.train.raw(rows).numpy(), 0, len(rows), self.train.labels.numpy()[rows])
+        return replace(self, train=train)
 
     def batches(
         self,

@@ -1,10 +1,14 @@
 """The families. A new one is one file here and one word in MODELS."""
 
+from typing import Any
+
 from reverie.core.model import Model
+from reverie.core.space import Space
 from reverie.models.helmholtz import Helmholtz
 from reverie.models.ladder import LadderVAE
 from reverie.models.linear import Linear
 from reverie.models.noise import Independent, Noise
+from reverie.models.per_class import PerClass
 from reverie.models.vae import VAE
 
 MODELS: dict[str, type[Model]] = {
@@ -15,3 +19,8 @@ MODELS: dict[str, type[Model]] = {
     "ladder": LadderVAE,
     "helmholtz": Helmholtz,
 }
+
+
+def made(name: str, config: Any, space: Space, per_class: int = 0) -> Model:
+    """A model of that family, before it has learned; or one for each of `per_class` labels, together."""
+    return PerClass(MODELS[name], config, space, per_class) if per_class else MODELS[name](config, space)

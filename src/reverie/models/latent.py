@@ -1,7 +1,7 @@
 """What every p(x|z) p(z) model with a recognition model q(z|x) inherits."""
 
 from abc import abstractmethod
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -9,23 +9,21 @@ from torch import Tensor
 
 from reverie.core.corruption import Corruption, GaussianNoise
 from reverie.core.distributions import Distribution, Factorised, Placed
-from reverie.core.errors import BadInput
-from reverie.core.model import Estimate, Model
-from reverie.core.space import Space
+from reverie.core.model import Estimate
 from reverie.maths import bounds
 from reverie.maths.imputation import Repaired, importance_resampling, metropolis_within_gibbs, pseudo_gibbs
 from reverie.maths.matheron import Linearised
+from reverie.models.labelled import Labelled
 
 Method = Literal["gibbs", "metropolis", "importance"]
 DENOISING = 10  # rounds of pseudo-Gibbs from a noisy picture, which is near its clean one from the start
 RESAMPLED = 1000  # latents that an importance repair chooses from
 
 
-class LatentModel(Model):
+class LatentModel(Labelled):
     """Gives sample, surprise and repair to a model that has `prior`, `encode` and `decode`.
 
-    With `classes` > 0 all of it is conditional on a label, `given` (B,); where a dream is not
-    given one, it is drawn with the frequency that it has in the training examples (`label_shares`).
+    With `classes` > 0 all of it is conditional on a label, `given` (B,), which is told to encoder and decoder.
     """
 
     prior: Distribution
@@ -33,12 +31,6 @@ class LatentModel(Model):
     doubt: float  # how many times less a repair trusts what was seen than p(x|z) does
     method: Method = "gibbs"  # by which it repairs
     linear_start = True  # a repair begins at dreams that agree with what was seen
-    label_shares: Tensor
-
-    def __init__(self, config: Any, space: Space, classes: int = 0):
-        super().__init__(config, space)
-        self.classes = classes
-        self.register_buffer("label_shares", torch.full((classes,), 1 / max(classes, 1)))
 
     @abstractmethod
     def encode(self, x: Tensor, observed: Tensor | None = None, given: Tensor | None = None) -> Placed:
@@ -48,50 +40,12 @@ class LatentModel(Model):
     def decode(self, z: Tensor, given: Tensor | None = None) -> Factorised:
         """p(x|z) for z (B, ...)."""
 
-    def labels(self, n: int, given: Int[Tensor, " n"] | None) -> Int[Tensor, " n"] | None:
-        if not self.classes:
-            return super().labels(n, given)
-        if given is None:
-            return torch.multinomial(self.label_shares, n, replacement=True)
-        if given.shape != (n,) or given.min() < 0 or given.max() >= self.classes:
-            raise BadInput(f"{n} labels from 0 to {self.classes - 1} are needed, not {given.tolist()[:8]}")
-        return given.to(self.label_shares.device)
-
-    def need_labels(self, given: Tensor | None) -> None:
-        """Raises BadInput where the machine was trained with labels and none are given."""
-        if self.classes and given is None:
-            raise BadInput(f"this machine was trained with labels; say which of 0 to {self.classes - 1} is given")
-
-    @torch.no_grad()
-    def solve(self, data: Any, config: Any) -> None:
-        labels = data.train.labels
-        if self.classes and labels is not None:
-            self.label_shares.copy_(torch.bincount(labels, minlength=self.classes) / len(labels))
-
     @torch.no_grad()
     def sample(self, n: int, given: Int[Tensor, " n"] | None = None) -> Float[Tensor, "n *shape"]:
         return self._joint(n, self.labels(n, given))[1].view(n, *self.space.shape)
 
-    @torch.no_grad()
-    def surprise(
-        self,
-        x: Float[Tensor, "B *shape"],
-        observed: Bool[Tensor, "B *shape"] | None = None,
-        draws: int = 100,
-        given: Int[Tensor, " B"] | None = None,
-    ) -> Estimate:
-        """-log p(x | given), or where a machine with labels is not told them, -log sum_y p(y) p(x|y) over all of them."""
-        if given is None and self.classes:
-            return marginal(self._by_label(x, observed, draws), self.label_shares)
-        return self._surprise(x, observed, draws, given)
-
     def _surprise(self, x: Tensor, observed: Tensor | None, draws: int, given: Tensor | None) -> Estimate:
         return bounds.surprise(self, x, draws, observed, given)
-
-    def _by_label(self, x: Tensor, observed: Tensor | None, draws: int) -> list[Estimate]:
-        """-log p(x|y) for every label y."""
-        every = (torch.full((len(x),), y, device=x.device) for y in range(self.classes))
-        return [self._surprise(x, observed, draws, given) for given in every]
 
     def repair(
         self,
@@ -126,7 +80,7 @@ class LatentModel(Model):
         """
         method = method or self.method
         if self.classes and given is None:  # a label for each draw: examples are repeated rather than draws
-            labels = self._likely_labels(x, observed, n)
+            labels = torch.multinomial(self.chances(x, observed, 50), n, replacement=True).T
             x = x.repeat(n, *[1] * (x.dim() - 1))
             observed = None if observed is None else observed.repeat(n, *[1] * (observed.dim() - 1))
             found = self.repaired(x, observed, 1, noise, labels.flatten(), method)
@@ -142,12 +96,6 @@ class LatentModel(Model):
         if method == "metropolis":
             return metropolis_within_gibbs(self, x, observed, n, max(sweeps, 50), 10, noise, given, start)
         return pseudo_gibbs(self, x, observed, n, sweeps, noise, given, start)
-
-    def _likely_labels(self, x: Tensor, observed: Tensor | None, n: int) -> Tensor:
-        """(n, B) labels from p(y | what was seen)."""
-        nats = torch.stack([found.value for found in self._by_label(x, observed, 50)], 1)
-        chance = torch.softmax(self.label_shares.log() - nats, 1)
-        return torch.multinomial(chance, n, replacement=True).T
 
     def _agreeing(
         self, x: Tensor, observed: Tensor, n: int, noise: float, given: Tensor | None
@@ -165,11 +113,3 @@ class LatentModel(Model):
         z = self.prior.sample(n)
         parts = zip(z.split(1024), [None] * n if labels is None else labels.split(1024), strict=False)
         return z, torch.cat([self.decode(part, given).sample().flatten(1) for part, given in parts])
-
-
-def marginal(parts: list[Estimate], shares: Tensor) -> Estimate:
-    """-log sum_y p(y) p(x|y) from -log p(x|y) of every label y, and its standard error by the delta method."""
-    nats = torch.stack([part.value for part in parts]) - shares.log().unsqueeze(1)
-    value = -torch.logsumexp(-nats, 0)
-    error = (torch.softmax(-nats, 0) * torch.stack([part.error for part in parts])).square().sum(0).sqrt()
-    return Estimate(value, error, "nats", "lower", f"{parts[0].method}, all {len(parts)} labels")

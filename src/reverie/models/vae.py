@@ -29,14 +29,17 @@ from reverie.nets.senses import Senses
 
 NETS: dict[str, Callable[..., tuple[nn.Module, nn.Module]]] = {
     "mlp": mlp.autoencoder,
-    "residual": partial(mlp.autoencoder, residual=True),
+    "gated": partial(mlp.autoencoder, net=mlp.gated_mlp),
+    "residual": partial(mlp.autoencoder, net=mlp.residual_mlp),
     "conv": conv.autoencoder,
 }
 
 
 @dataclass(frozen=True)
 class VAEConfig:
-    net: Literal["mlp", "residual", "conv"] = knob("mlp", "perceptrons; residual ones; or convolutions (pictures only)")
+    net: Literal["mlp", "gated", "residual", "conv"] = knob(
+        "mlp", "perceptrons; gated ones; residual ones; or convolutions (pictures only)"
+    )
     latent: int = knob(32, "size of z", low=1, high=65536)
     width: int = knob(512, "units of a hidden layer; of convolutions, channels at the finest scale", low=1, high=65536)
     depth: int = knob(2, "hidden layers; of convolutions, residual blocks at every scale", low=1, high=1000)

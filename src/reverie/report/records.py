@@ -134,6 +134,7 @@ def command(scene: Scene) -> str:
     if scene.model.learners():
         words += ["--steps", str(run.training.steps)]
     words += ["--seed", str(run.seed)]
+    words += ["--per-class"] if run.config.get("per_class") else []
     config, training = MODELS[run.config["model"]].recipe(scene.space, len(scene.data.train))
     training_told = run.config["training"] if scene.model.learners() else {}
     own = {"data": spec, "model": run.config["model_config"], "training": training_told}
