@@ -20,7 +20,7 @@ $(VENV)/.made: pyproject.toml constraints.txt
 	touch $@
 
 test: env  ## every test; needs no GPU and no network
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 8
 
 lint: env  ## style and types
 	$(BIN)/ruff check .

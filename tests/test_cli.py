@@ -261,7 +261,7 @@ def test_points_with_holes(tmp_path, capsys):
 def test_a_machine_for_each_class_classifies(tmp_path, capsys, run):
     folder = tmp_path / "each"
     call(capsys, "train", "digits", "--model", "helmholtz", "--per-class", "--steps", 60, "--out", folder,
-         "--model.layers", 8, 4, "--model.draws", 2, "--training.rate", 0.01, "--threads", 1)  # fmt: skip
+         "--model.layers", 6, 2, "--model.draws", 2, "--training.rate", 0.01, "--threads", 1)  # fmt: skip
     out = call(capsys, "classify", folder, "--out", tmp_path / "c.csv", "--draws", 5)
     wrong = float(out.split("wrong: ")[1].split("%")[0])
     assert wrong < 50  # of ten labels

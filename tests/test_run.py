@@ -164,6 +164,11 @@ def test_damaged_foreign_and_hostile_folders_give_one_line(copy, tmp_path):
     change(copy, space={"shape": [1, 4, 4], "kind": "bit"}, codec={"codec": "__import__"})
     with pytest.raises(BadInput, match="codec"):
         _ = Run.load(copy).codec
+    change(copy, space={"shape": [1, 4, 4], "kind": "bit"}, per_class=7)
+    refuse(copy, "damaged")
+    for told in ([], {"classes": 3}, {"classes": [3]}):
+        change(copy, data=told)
+        refuse(copy, "damaged")
     (copy / "config.json").write_text("{")
     refuse(copy, "not JSON")
     (copy / "config.json").write_text("[]")

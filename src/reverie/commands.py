@@ -139,7 +139,8 @@ def repair(
         draws = found.draws
         say(trust(found))
     else:
-        draws = model.repair(x, known, n, corruption)
+        told = {} if labels is None else {"given": labels}  # only a machine with labels can be told of one
+        draws = model.repair(x, known, n, corruption, **told)
     if Path(out).suffix == ".npy":
         write_npy(Path(out), codec.to_world(draws.flatten(0, 1)).unflatten(0, draws.shape[:2]).numpy())
         print(out)
@@ -156,6 +157,7 @@ def morph(
     b: tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="B")]],
     /,
     steps: int = 9,
+    given: Annotated[tuple[str, ...], tyro.conf.arg(metavar="LABEL")] = (),
     out: Place = "morph.png",
 ) -> None:
     """Walk from one example to another through the latent space.
@@ -164,6 +166,7 @@ def morph(
         a: where to begin: a picture, or an .npy array
         b: where to end
         steps: pictures on the way, both ends counted
+        given: the label of both ends, or one for each, where the machine was trained with labels
         out: a .png, or an .npy array
     """
     opened = Run.load(run)
@@ -171,7 +174,10 @@ def morph(
     start, end = (opened.codec.to_model(read(opened, file)[:1]) for file in (a, b))
     if start.isnan().any() or end.isnan().any():
         raise BadInput("a walk begins and ends at whole examples; fill the missing entries first, with: reverie repair")
-    way = abilities.morph(opened.model, start, end, steps)[:, 0]
+    if len(given) > 2:
+        raise BadInput(f"--given has {len(given)} labels; a walk has two ends")
+    labels = [read_given(opened, word, 1) for word in (given[0], given[-1])] if given else None
+    way = abilities.morph(opened.model, start, end, steps, labels)[:, 0]  # type: ignore[arg-type]
     save_examples(Path(out), opened.codec.to_world(way), steps, opened.codec)
 
 

@@ -131,8 +131,7 @@ def read_given(run: Run, words: str, n: int) -> Tensor | None:
     """(n,) the label called `words`, by its name or its number; None where nothing is given."""
     if not words:
         return None
-    told = run.config["data"].get("classes")
-    names = [str(name) for name in told] if isinstance(told, list) else []
+    names = run.config["data"]["classes"]
     if not run.model.classes:
         raise BadInput(f"{run.name} was trained without labels; train with --model.classes, or leave --given out")
     if words not in names and not (words.isdecimal() and int(words) < run.model.classes):

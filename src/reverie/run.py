@@ -121,6 +121,9 @@ class Run:
         wanted = {"model", "model_config", "training", "seed", "space", "codec", "data"}
         if not isinstance(config, dict) or (missing := sorted(wanted - set(config))):
             raise BadInput(f"{file} is not a run's: it lacks {missing[0] if isinstance(config, dict) else 'settings'}")
+        words = config["data"].get("classes") if isinstance(config["data"], dict) else None
+        if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+            raise BadInput(f"{file} does not say which classes its data have; the folder is damaged")
         run = Run(folder, config)
         run.blank()  # settings that make no model are refused here, not later
         return run
@@ -153,8 +156,8 @@ class Run:
         family = MODELS[name]
         config: Any = from_json(family.Config, self.config["model_config"])
         per_class = self.config.get("per_class", 0)
-        if not isinstance(per_class, int) or not 0 <= per_class <= 100_000:
-            raise BadInput(f"{self.folder} tells of {per_class!r} classes; its config.json is damaged")
+        if per_class not in (0, len(self.config["data"]["classes"])):
+            raise BadInput(f"{self.folder} tells of {per_class!r} machines for its classes; its config.json is damaged")
         try:
             with torch.device(device):
                 return made(name, config, self.space, per_class)

@@ -1,6 +1,7 @@
 """The commands that judge: how surprising, which label, how good."""
 
 import dataclasses
+from collections.abc import Iterator
 from json import dumps
 from pathlib import Path
 from typing import Annotated
@@ -8,6 +9,7 @@ from typing import Annotated
 import numpy as np
 import torch
 import tyro
+from torch import Tensor
 
 from reverie.core.errors import BadInput
 from reverie.core.model import Surprised
@@ -45,19 +47,15 @@ def surprise(
     torch.manual_seed(seed)
     names, raw = examples(opened, data)
     table = [["example", "nats", "error", "bits_per_dim", "ess", "method"]]
-    with bar("measuring surprise") as progress:
-        for start in range(0, len(raw), 64):
-            part = raw[start : start + 64]
-            x, known = with_holes(opened.codec.to_model(part))
-            found = model.surprise(x, known, draws=draws)
-            nats = found.value - opened.codec.log_abs_det(part)
-            counts = torch.ones_like(x).flatten(1).sum(1) if known is None else known.flatten(1).sum(1)
-            ess = found.ess if found.ess is not None else [""] * len(nats)
-            for name, value, error, size, count in zip(names[start:], nats, found.error, ess, counts, strict=False):
-                bits = float(value) / max(int(count), 1) / float(np.log(2))
-                size = f"{float(size):.1f}" if size != "" else ""
-                table.append([name, f"{float(value):.3f}", f"{float(error):.3f}", f"{bits:.4f}", size, found.method])
-            progress(min(start + 64, len(raw)), len(raw))
+    for part, x, known in _parts(opened, raw, "measuring surprise"):
+        found = model.surprise(x, known, draws=draws)
+        nats = found.value - opened.codec.log_abs_det(raw[part])
+        counts = torch.ones_like(x).flatten(1).sum(1) if known is None else known.flatten(1).sum(1)
+        ess = found.ess if found.ess is not None else [""] * len(nats)
+        for name, value, error, size, count in zip(names[part], nats, found.error, ess, counts, strict=True):
+            bits = float(value) / max(int(count), 1) / float(np.log(2))
+            size = f"{float(size):.1f}" if size != "" else ""
+            table.append([name, f"{float(value):.3f}", f"{float(error):.3f}", f"{bits:.4f}", size, found.method])
     write_csv(Path(out), table)
     print(out)
 
@@ -93,17 +91,14 @@ def classify(
     words = opened.config["data"]["classes"]
     table = [["example", "label", "chance", *(f"nats if {word}" for word in words)]]
     chosen = []
-    with bar("comparing labels") as progress:
-        for start in range(0, len(raw), 64):
-            x, known = with_holes(opened.codec.to_model(raw[start : start + 64]))
-            nats = torch.stack([found.value for found in model.by_label(x, known, draws)], 1)
-            chance = torch.softmax(model.label_shares.log() - nats, 1)
-            best = chance.argmax(1)
-            chosen.append(best)
-            for name, label, likely, each in zip(names[start:], best, chance, nats, strict=False):
-                numbers = [f"{float(value):.3f}" for value in each]
-                table.append([name, words[int(label)], f"{float(likely[label]):.4f}", *numbers])
-            progress(min(start + 64, len(raw)), len(raw))
+    for part, x, known in _parts(opened, raw, "comparing labels"):
+        nats = torch.stack([found.value for found in model.by_label(x, known, draws)], 1)
+        chance = torch.softmax(model.label_shares.log() - nats, 1)
+        best = chance.argmax(1)
+        chosen.append(best)
+        for name, label, likely, each in zip(names[part], best, chance, nats, strict=True):
+            numbers = [f"{float(value):.3f}" for value in each]
+            table.append([name, words[int(label)], f"{float(likely[label]):.4f}", *numbers])
     write_csv(Path(out), table)
     if true is not None:
         wrong = (torch.cat(chosen) != true).float()
@@ -171,6 +166,15 @@ def report(run: Folder, /) -> None:
     told = opened.data()
     scores = from_json({"scores": opened.scores}) if opened.scores else measure(opened.model, told, seed=opened.seed)
     print(f"report: {write_report(opened, told, scores)}")
+
+
+def _parts(run: Run, raw: Tensor, words: str) -> Iterator[tuple[slice, Tensor, Tensor | None]]:
+    """Which rows of `raw`, these in model units, and what was observed of them; with a bar."""
+    with bar(words) as progress:
+        for start in range(0, len(raw), 64):
+            part = slice(start, start + 64)
+            yield part, *with_holes(run.codec.to_model(raw[part]))
+            progress(min(start + 64, len(raw)), len(raw))
 
 
 def _other(run: Run, source: str) -> Data:

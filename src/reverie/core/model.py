@@ -19,6 +19,14 @@ class Batch(NamedTuple):
     observed: Tensor | None = None  # (B, *shape) bool, True = measured; None: every entry was
     given: Tensor | None = None  # (B, ...) labels or external inputs the model is conditioned on
 
+    def rows(self, index: Tensor) -> "Batch":
+        """Those examples alone."""
+        return Batch(*(None if part is None else part[index] for part in self))  # type: ignore[arg-type]
+
+    def copies(self, n: int) -> "Batch":
+        """All examples n times, one copy of the batch after the other."""
+        return Batch(*(None if part is None else part.repeat(n, *[1] * (part.dim() - 1)) for part in self))  # type: ignore[arg-type]
+
 
 class Phase(NamedTuple):
     """One learner's turn: a loss, or gradients where the model knows them in closed form."""

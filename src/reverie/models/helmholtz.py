@@ -156,9 +156,9 @@ class Helmholtz(LatentModel):
         """log p(x), by a sum over all states."""
         total = x.new_full((len(x),), -torch.inf)
         for z in self.states().split(max(1, 4096 // max(len(x), 1))):
-            seen, labels = (None if t is None else t.repeat(len(z), *[1] * (t.dim() - 1)) for t in (observed, given))
-            xs, law = x.repeat(len(z), *[1] * (x.dim() - 1)), self.decode(z.repeat_interleave(len(x), 0), labels)
-            nats = law.log_prob(xs, seen).view(len(z), len(x)) + self.prior.log_prob(z).unsqueeze(1)
+            many = Batch(x, observed, given).copies(len(z))
+            law = self.decode(z.repeat_interleave(len(x), 0), many.given)
+            nats = law.log_prob(many.x, many.observed).view(len(z), len(x)) + self.prior.log_prob(z).unsqueeze(1)
             total = torch.logaddexp(total, nats.logsumexp(0))
         return total
 
@@ -194,9 +194,7 @@ class Helmholtz(LatentModel):
         q = perceived(self, batch.x, batch.observed, given)
         up = Thought(list(q.laws(k * len(batch.x))))
         z = [bits for _, bits in up.laws]
-        x, observed, labels = (
-            None if t is None else t.repeat(k, *[1] * (t.dim() - 1)) for t in (batch.x, batch.observed, given)
-        )
+        x, observed, labels = Batch(batch.x, batch.observed, given).copies(k)
         down = Thought(
             [*self.prior.laws(len(z[0]), z[::-1]), (self.shown.law(self._causes(z[0], labels), observed), x)]
         )

@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from reverie.core.errors import BadInput
-from reverie.core.model import Estimate, Model
+from reverie.core.model import Batch, Estimate, Model
 from reverie.core.space import Space
 
 
@@ -76,6 +76,11 @@ class Labelled(Model):
         """p(y | what was seen), as far as the estimates of p(x|y) are right."""
         nats = torch.stack([found.value for found in self.by_label(x, observed, draws)], 1)
         return torch.softmax(self.label_shares.log() - nats, 1)
+
+    def with_labels(self, x: Float[Tensor, "B *shape"], observed: Bool[Tensor, "B *shape"] | None, n: int) -> Batch:
+        """n copies of the examples, each with a label drawn from what its seen entries say of it."""
+        labels = torch.multinomial(self.chances(x, observed, 50), n, replacement=True).T
+        return Batch(x, observed).copies(n)._replace(given=labels.flatten())
 
 
 def marginal(parts: list[Estimate], shares: Tensor) -> Estimate:

@@ -80,11 +80,9 @@ class LatentModel(Labelled):
         """
         method = method or self.method
         if self.classes and given is None:  # a label for each draw: examples are repeated rather than draws
-            labels = torch.multinomial(self.chances(x, observed, 50), n, replacement=True).T
-            x = x.repeat(n, *[1] * (x.dim() - 1))
-            observed = None if observed is None else observed.repeat(n, *[1] * (observed.dim() - 1))
-            found = self.repaired(x, observed, 1, noise, labels.flatten(), method)
-            return Repaired(found.draws.view(n, -1, *x.shape[1:]), found.method)
+            many = self.with_labels(x, observed, n)
+            found = self.repaired(many.x, many.observed, 1, noise, many.given, method)
+            return Repaired(found.draws.view(n, *x.shape), found.method)
         given = self.labels(len(x), given)
         if method == "importance":
             return importance_resampling(self, x, observed, n, RESAMPLED, noise, given)

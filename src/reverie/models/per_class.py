@@ -56,8 +56,7 @@ class PerClass(Labelled):
         walks = {}
         for y, few in rows.items():
             if len(few):
-                part = Batch(batch.x[few], None if batch.observed is None else batch.observed[few])
-                walks[y] = self.machines[y].phases(part, step)
+                walks[y] = self.machines[y].phases(batch.rows(few)._replace(given=None), step)
         while True:
             turns = {y: phase for y, walk in walks.items() if (phase := next(walk, None)) is not None}
             if not turns:
@@ -102,7 +101,8 @@ class PerClass(Labelled):
             rows, machine = torch.nonzero(given == y).flatten(), self.machines[y]
             if not isinstance(machine, Surprised):
                 raise BadInput(f"a {type(machine).__name__} has no surprise to classify by")
-            found = machine.surprise(x[rows], None if observed is None else observed[rows], draws)
+            few = Batch(x, observed).rows(rows)
+            found = machine.surprise(few.x, few.observed, draws)
             value[rows], error[rows], method = found.value, found.error, found.method
         return Estimate(value, error, "nats", "lower", method)
 
@@ -117,13 +117,13 @@ class PerClass(Labelled):
     ) -> Float[Tensor, "n B *shape"]:
         """(n, B, *shape), model units; labels that are not given are drawn from what the seen entries say of them."""
         if given is None:
-            labels = torch.multinomial(self.chances(x, observed, 50), n, replacement=True).T.flatten()
-            many = None if observed is None else observed.repeat(n, *[1] * (x.dim() - 1))
-            return self.repair(x.repeat(n, *[1] * (x.dim() - 1)), many, 1, noise, labels).view(n, *x.shape)
+            many = self.with_labels(x, observed, n)
+            return self.repair(many.x, many.observed, 1, noise, many.given).view(n, *x.shape)
         out = x.new_empty(n, *x.shape)
         for y in given.unique().tolist():
             rows, machine = torch.nonzero(given == y).flatten(), self.machines[y]
             if not isinstance(machine, Repairs):
                 raise BadInput(f"a {type(machine).__name__} cannot repair")
-            out[:, rows] = machine.repair(x[rows], None if observed is None else observed[rows], n, noise)  # type: ignore[arg-type]
+            few = Batch(x, observed).rows(rows)
+            out[:, rows] = machine.repair(few.x, few.observed, n, noise)  # type: ignore[arg-type]
         return out
