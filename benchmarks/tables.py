@@ -107,12 +107,12 @@ def main() -> None:
             found = []
             for seed in range(asked.first, asked.first + asked.seeds):
                 kept = WORK / f"tables-{name.replace(' ', '-')}-{share}-{seed}.json"
-                if asked.quick or asked.first or not kept.exists():
-                    made = case(name, share, seed, asked.only, asked.quick)
-                    if not asked.quick and not asked.first:
+                final = not asked.quick and not asked.first
+                made = json.loads(kept.read_text()) if final and kept.exists() else {}
+                if missing := [way for way in asked.only if way not in made]:
+                    made |= case(name, share, seed, missing, asked.quick)
+                    if final:
                         kept.write_text(json.dumps(made))
-                else:
-                    made = json.loads(kept.read_text())
                 found.append(made)
             cells = []
             for way in asked.only:

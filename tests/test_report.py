@@ -137,6 +137,17 @@ def test_bits_work_too(tmp_path):
     assert "no machine can need less than" in page.text
 
 
+def test_a_table_with_holes_has_other_worlds_it_can_be_asked_about(tmp_path):
+    rows = [[f"{i % 7}.5", "xyz"[i % 3], ""][:: 1 if i % 2 else -1] for i in range(60)]
+    text = "\n".join(",".join(row) for row in [["a", "b", "c"], *rows])
+    (tmp_path / "t.csv").write_text(text)
+    table = open_data(str(tmp_path / "t.csv"))
+    assert table.space.kind == "mixed"
+    page = Page(write_report(trained(tmp_path / "t", table, "vae", vae()), table, []).read_text("utf-8"))
+    assert "shuffled" in page.text
+    assert "inf" not in re.findall(r"\w+", page.text)
+
+
 def test_text_from_outside_stays_text(tmp_path, digits):
     evil = dataclasses.replace(
         digits, name="<script>alert(1)</script>", skipped=(("<img src=x onerror=boo>", 'no & "picture"'),)

@@ -259,8 +259,20 @@ def _others(scene: Scene) -> dict[str, Tensor]:
     # Digits are no other world to a machine of digits.
     if scene.pictures and scene.space.kind != "real" and not _of_digits(scene):
         made["digits"] = _digits(scene)
-    made["noise"] = scene.noise(OTHERS).to(scene.held.dtype)
+    if scene.space.kind in ("mixed", "count"):  # where no noise is truly random: a category has no uniform real numbers
+        made["its own entries, shuffled"] = _shuffled(scene)
+    else:
+        made["noise"] = scene.noise(OTHERS).to(scene.held.dtype)
     return made
+
+
+def _shuffled(scene: Scene) -> Tensor:
+    """Examples (n, *shape) whose entries come each from another held-out example: what they are, but not how they go together."""
+    x = scene.held.flatten(1)
+    measured = torch.ones_like(x) if scene.observed is None else scene.observed.flatten(1).double()
+    measured = torch.where(measured.any(0), measured, 1.0)  # an entry that nobody has, as the machine knows it
+    rows = torch.multinomial(measured.T.double(), OTHERS, replacement=True).T
+    return x.gather(0, rows).view(OTHERS, *scene.space.shape)
 
 
 def _of_digits(scene: Scene) -> bool:
