@@ -13,6 +13,7 @@ Settings were found with seeds 100 and up.
 
 import argparse
 import json
+import math
 import statistics
 import time
 from dataclasses import dataclass, replace
@@ -75,6 +76,11 @@ def learned(case: Case, data: Data, recipe: TrainingConfig, seed: int) -> dict[s
     return {"kl": divergence(machine, data), "free": float((nats * counts).sum() / counts.sum()), "seconds": seconds}
 
 
+def shown(values: list[float], scale: float) -> str:
+    values = [value * scale for value in values]
+    return f"{statistics.median(values):.3f} ({min(values):.3f} to {max(values):.3f})"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(CASES)}; none: all of them")
@@ -110,12 +116,9 @@ def main() -> None:
                 + " ".join(f"{made['kl']:.3f}" for made in tries)
                 + f" -> {chosen['kl']:.3f} nats"
             )
-        scale = 1.0 if case.unit == "nats" else 1 / 0.6931471805599453
-        show = lambda values, scale=scale: (
-            f"{statistics.median(values) * scale:.3f} ({min(values) * scale:.3f} to {max(values) * scale:.3f})"
-        )  # noqa: E731
+        scale = 1.0 if case.unit == "nats" else 1 / math.log(2)
         rows.append([
-            name, case.unit, show(untrained), show(single), show(kept), str(len(kept)), str(case.starts),
+            name, case.unit, shown(untrained, scale), shown(single, scale), shown(kept, scale), str(len(kept)), str(case.starts),
             f"{recipe.steps:,} x {recipe.batch}", f"{statistics.median(seconds):.0f}", case.known,
         ])  # fmt: skip
     if asked.first:
