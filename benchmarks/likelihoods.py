@@ -13,7 +13,6 @@ import os
 import statistics
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
@@ -21,6 +20,7 @@ os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 import numpy as np
 import torch
+from learn import learned
 from table import HERE, WORK, say, write
 from torch import Tensor
 
@@ -28,7 +28,6 @@ from reverie.core.recipe import TrainingConfig
 from reverie.data import Data, open_data
 from reverie.models.vae import VAE, VAEConfig
 from reverie.nets.priors import VampPrior
-from reverie.training import State, fabric_for, training
 
 WIDTH, LATENT, BATCH, DRAWS, COMPONENTS = 300, 40, 100, 10, 100
 NET = {"net": "mlp", "width": WIDTH, "depth": 2, "latent": LATENT}
@@ -41,14 +40,9 @@ FAMILIES = {
 
 def ours(data: Data, family: str, epochs: int, seed: int) -> tuple[VAE, float]:
     """The trained model and its seconds."""
-    torch.manual_seed(seed)
     steps = epochs * len(data.train) // BATCH
     recipe = TrainingConfig(steps=steps, batch=BATCH, rate=1e-3, beta2=0.999, average=0.02, mirror=False)
-    state = State(VAE(FAMILIES[family], data.space), recipe)
-    start = time.perf_counter()
-    for _ in training(state, data, seed, fabric_for("cpu")):
-        pass
-    return state.average, time.perf_counter() - start
+    return learned(lambda: VAE(FAMILIES[family], data.space), data, recipe, seed)
 
 
 def pythae(data: Data, family: str, epochs: int, seed: int) -> tuple[VAE, float]:

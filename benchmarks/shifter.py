@@ -1,6 +1,6 @@
 """The shifter: does a machine that is told nothing of movement find out that rows move left or right?
 
-    python benchmarks/shifter.py [--seeds 10] [--first 100] [--steps N] [--quick]
+    python benchmarks/shifter.py [--seeds 10] [--first 100] [--quick]
 
 Pictures of 4x8 bits: a random row twice, and twice more moved by one place (Dayan, Hinton, Neal & Zemel 1995). A 32-24-2
 machine learns by reweighted wake-sleep, from several starts, of which the one with the least free energy of training examples is
@@ -11,21 +11,20 @@ fit both directions are left out. Settings were found with seeds 100 and up.
 """
 
 import argparse
-import json
 import statistics
-import time
+from functools import partial
 
 import numpy as np
 import torch
+from learn import learned, starts
 from scipy.stats import mannwhitneyu
 from sklearn.linear_model import LogisticRegression
-from table import WORK, say, write
+from table import say, write
 from torch import Tensor
 
 from reverie.core.recipe import TrainingConfig
 from reverie.data import Data, open_data
 from reverie.models.helmholtz import Helmholtz, HelmholtzConfig
-from reverie.training import State, fabric_for, training
 
 LAYERS = (24, 2)
 MODEL = HelmholtzConfig(layers=LAYERS, draws=30)
@@ -41,13 +40,9 @@ def directions(x: Tensor) -> tuple[Tensor, np.ndarray]:
     return x[one], right[one].numpy()
 
 
-def learned(data: Data, recipe: TrainingConfig, seed: int) -> dict[str, float]:
-    torch.manual_seed(seed)
-    state, start = State(Helmholtz(MODEL, data.space), recipe), time.perf_counter()
-    for _ in training(state, data, seed, fabric_for("cpu")):
-        pass
-    seconds, machine = time.perf_counter() - start, state.average
-    assert isinstance(machine, Helmholtz)
+def one(data: Data, recipe: TrainingConfig, seed: int) -> dict[str, float]:
+    """What a machine from one start knows of direction, and its free energy of training examples in nats."""
+    machine, seconds = learned(lambda: Helmholtz(MODEL, data.space), data, recipe, seed)
     free = float(machine.surprise(data.train.x(2000), draws=100).value.mean())
     (x, y), (new, truth) = directions(data.train.x(5000)), directions(data.test.x())
     with torch.no_grad():
@@ -74,18 +69,14 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="little learning, for development")
     asked = parser.parse_args()
     torch.set_num_threads(1)
-    WORK.mkdir(exist_ok=True)
     data = open_data("shifter", count=50_000)
     recipe = TrainingConfig(**(vars(RECIPE) | ({"steps": 200} if asked.quick else {})))
     kept = []
     for seed in range(asked.first, asked.first + asked.seeds):
-        file = WORK / f"shifter-{seed}.json"
-        tries = json.loads(file.read_text()) if file.exists() and not asked.quick else []
-        for start in range(len(tries), STARTS):
-            tries.append(learned(data, recipe, 1000 * seed + start))
-            say(f"seed {seed}: " + ", ".join(f"{name} {value:.3f}" for name, value in tries[-1].items()))
-            if not asked.quick:
-                file.write_text(json.dumps(tries))
+        seeds = range(1000 * seed, 1000 * seed + STARTS)
+        tries = starts(f"shifter-{seed}", (MODEL, recipe), seeds, partial(one, data, recipe))
+        for made in tries:
+            say(f"seed {seed}: " + ", ".join(f"{name} {value:.3f}" for name, value in made.items()))
         kept.append(min(tries, key=lambda made: made["free"]))
     if asked.first:
         return

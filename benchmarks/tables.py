@@ -13,7 +13,7 @@ import statistics
 import warnings
 
 import numpy as np
-import torch
+from learn import learned
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris, load_wine
 from sklearn.experimental import enable_iterative_imputer  # noqa: F401
 from sklearn.impute import IterativeImputer, KNNImputer
@@ -25,7 +25,6 @@ from reverie.data.codecs import Standard
 from reverie.data.data import Data, splits
 from reverie.maths.imputation import importance_resampling, posterior_mean
 from reverie.models.vae import VAE
-from reverie.training import State, fabric_for, training
 
 TABLES = {"breast cancer": load_breast_cancer, "wine": load_wine, "diabetes": load_diabetes, "iris": load_iris}
 SHARES = (0.1, 0.3, 0.5)
@@ -37,16 +36,13 @@ def ours(x: np.ndarray, seed: int, quick: bool) -> Filled:
     n, dims = x.shape
     codec = Standard((0.0,) * dims, (1.0,) * dims)
     data = Data("table", Space((dims,), "real"), codec, *splits(x.astype(np.float32), (n, n), n, None), spec={})
-    torch.manual_seed(seed)
     config, recipe = VAE.recipe(data.space, n)
     if quick:
         recipe = TrainingConfig(**(vars(recipe) | {"steps": 100}))
-    state = State(VAE(config, data.space), recipe)
-    for _ in training(state, data, seed, fabric_for("cpu")):
-        pass
+    model, _ = learned(lambda: VAE(config, data.space), data, recipe, seed)
     rows, observed = data.train.x(), data.train.observed()
-    mean, _ = posterior_mean(state.average, rows, observed, 2000)
-    draws = importance_resampling(state.average, rows, observed, TIMES, 2000).draws
+    mean, _ = posterior_mean(model, rows, observed, 2000)
+    draws = importance_resampling(model, rows, observed, TIMES, 2000).draws
     return mean.numpy(), draws.numpy()
 
 

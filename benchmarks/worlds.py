@@ -12,19 +12,18 @@ Settings were found with seeds 100 and up.
 """
 
 import argparse
-import json
 import math
 import statistics
-import time
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
-from table import WORK, say, write
+from learn import learned, starts
+from table import say, write
 
 from reverie.core.recipe import TrainingConfig
 from reverie.data import Data, open_data
 from reverie.models.helmholtz import Helmholtz, HelmholtzConfig
-from reverie.training import State, fabric_for, training
 
 
 @dataclass(frozen=True)
@@ -62,15 +61,9 @@ def divergence(model: Helmholtz, data: Data) -> float:
     return float((truth * (truth.log() + nats)).sum())
 
 
-def learned(case: Case, data: Data, recipe: TrainingConfig, seed: int) -> dict[str, float]:
+def one(case: Case, data: Data, recipe: TrainingConfig, seed: int) -> dict[str, float]:
     """From one start: its divergence in nats, its free energy of the training examples, its seconds."""
-    torch.manual_seed(seed)
-    state, start = State(Helmholtz(case.model, data.space), recipe), time.perf_counter()
-    for _ in training(state, data, seed, fabric_for("cpu")):
-        pass
-    seconds = time.perf_counter() - start
-    machine = state.average
-    assert isinstance(machine, Helmholtz)
+    machine, seconds = learned(lambda: Helmholtz(case.model, data.space), data, recipe, seed)
     seen, counts = data.train.x().flatten(1).unique(dim=0, return_counts=True)
     nats = machine.surprise(seen.view(-1, *data.space.shape)).value
     return {"kl": divergence(machine, data), "free": float((nats * counts).sum() / counts.sum()), "seconds": seconds}
@@ -91,7 +84,6 @@ def main() -> None:
     if unknown := sorted(set(asked.names) - set(CASES)):
         parser.error(f"nothing called {unknown[0]}; there are {', '.join(CASES)}")
     torch.set_num_threads(1)
-    WORK.mkdir(exist_ok=True)
     rows = []
     for name in asked.names or CASES:
         case = CASES[name]
@@ -99,12 +91,8 @@ def main() -> None:
         recipe = TrainingConfig(**(vars(case.recipe) | ({"steps": 200} if asked.quick else {})))
         kept, single, seconds, untrained = [], [], [], []
         for seed in range(asked.first, asked.first + (asked.seeds or case.seeds)):
-            file = WORK / f"worlds-{name}-{seed}.json"
-            tries = json.loads(file.read_text()) if file.exists() and not asked.quick else []
-            for start in range(len(tries), case.starts):
-                tries.append(learned(case, data, recipe, 1000 * seed + start))
-                if not asked.quick:
-                    file.write_text(json.dumps(tries))
+            seeds = range(1000 * seed, 1000 * seed + case.starts)
+            tries = starts(f"worlds-{name}-{seed}", (case.model, recipe), seeds, partial(one, case, data, recipe))
             chosen = min(tries, key=lambda made: made["free"])
             kept.append(chosen["kl"])
             single.append(tries[0]["kl"])

@@ -275,3 +275,39 @@ def test_a_machine_for_each_class_classifies(tmp_path, capsys, run):
     assert np.load(tmp_path / "d.npy").shape == (4, 1, 8, 8)
     assert "knows no labels" in refused(capsys, "classify", run)
     assert "no labels" in refused(capsys, "train", "kirby", "--per-class", "--out", tmp_path / "none")
+
+
+def test_each_machine_repairs_what_it_is_given(tmp_path, capsys):
+    folder = tmp_path / "each"
+    call(capsys, "train", "digits", "--model", "helmholtz", "--per-class", "--steps", 120, "--out", folder,
+         "--model.layers", 6, 2, "--model.draws", 2, "--training.rate", 0.02, "--threads", 1)  # fmt: skip
+    data = open_data("digits")
+    seen = data.train.raw(slice(0, 1000)).numpy()
+    means = {label: seen[data.train.labels[:1000] == label].mean(0) for label in (0, 1)}
+    np.save(tmp_path / "x.npy", np.zeros((1, 1, 8, 8), np.uint8))
+    np.save(tmp_path / "nothing.npy", np.zeros((1, 8, 8), bool))  # was measured
+    for label, other in ((0, 1), (1, 0)):
+        call(capsys, "repair", folder, tmp_path / "x.npy", "--observed", tmp_path / "nothing.npy", "-n", 60,
+             "--given", label, "--out", tmp_path / "r.npy")  # fmt: skip
+        mean = np.load(tmp_path / "r.npy").mean((0, 1))
+        mean = mean / mean.max() * means[label].max()
+        assert np.abs(mean - means[label]).mean() < np.abs(mean - means[other]).mean()
+
+
+def test_a_walk_has_the_labels_of_its_ends(tmp_path, capsys):
+    folder = tmp_path / "labelled"
+    call(capsys, "train", "digits", "--model.classes", 10, "--model.width", 16, "--model.latent", 4, "--steps", 20,
+         "--model.prior", "normal", "--out", folder, "--threads", 1)  # fmt: skip
+    x = open_data("digits").test.raw(slice(0, 2)).numpy()
+    for i in range(2):
+        np.save(tmp_path / f"{i}.npy", x[i : i + 1])
+    walk = ("morph", folder, tmp_path / "0.npy", tmp_path / "1.npy", "--steps", 3, "--out", tmp_path / "w.npy")
+    ways = []
+    for given in ([3], [3, 3], [3, 5]):
+        call(capsys, *walk, "--given", *given)
+        ways.append(np.load(tmp_path / "w.npy"))
+    assert np.array_equal(ways[0], ways[1])
+    assert np.array_equal(ways[0][0], ways[2][0])  # where both walks have the label 3
+    assert not np.array_equal(ways[0][-1], ways[2][-1])
+    assert "label" in refused(capsys, *walk)
+    assert "two ends" in refused(capsys, *walk, "--given", 3, 4, 5)

@@ -176,7 +176,7 @@ def morph(
         raise BadInput("a walk begins and ends at whole examples; fill the missing entries first, with: reverie repair")
     if len(given) > 2:
         raise BadInput(f"--given has {len(given)} labels; a walk has two ends")
-    labels = [read_given(opened, word, 1) for word in (given[0], given[-1])] if given else None
+    labels = (read_given(opened, given[0], 1), read_given(opened, given[-1], 1)) if given else None
     way = abilities.morph(opened.model, start, end, steps, labels)[:, 0]  # type: ignore[arg-type]
     save_examples(Path(out), opened.codec.to_world(way), steps, opened.codec)
 

@@ -257,7 +257,7 @@ def _others(scene: Scene) -> dict[str, Tensor]:
     if scene.pictures and scene.space.kind == "byte":
         made["the same upside down"] = scene.held[scene.spread(OTHERS)].flip(-2)
     # Digits are no other world to a machine of digits.
-    if scene.pictures and scene.space.kind != "real" and not _of_digits(scene):
+    if scene.pictures and scene.space.kind in ("bit", "byte") and not _of_digits(scene):
         made["digits"] = _digits(scene)
     if scene.space.kind in ("mixed", "count"):  # where no noise is truly random: a category has no uniform real numbers
         made["its own entries, shuffled"] = _shuffled(scene)
@@ -269,8 +269,8 @@ def _others(scene: Scene) -> dict[str, Tensor]:
 def _shuffled(scene: Scene) -> Tensor:
     """Examples (n, *shape) whose entries come each from another held-out example: what they are, but not how they go together."""
     x = scene.held.flatten(1)
-    measured = torch.ones_like(x) if scene.observed is None else scene.observed.flatten(1).double()
-    measured = torch.where(measured.any(0), measured, 1.0)  # an entry that nobody has, as the machine knows it
+    measured = torch.ones_like(x, dtype=torch.bool) if scene.observed is None else scene.observed.flatten(1)
+    measured = measured | ~measured.any(0)  # an entry that nobody has, as the machine knows it
     rows = torch.multinomial(measured.T.double(), OTHERS, replacement=True).T
     return x.gather(0, rows).view(OTHERS, *scene.space.shape)
 

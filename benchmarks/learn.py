@@ -1,0 +1,40 @@
+"""What several measurements share: a model that is trained, and results that outlive an interruption."""
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from table import WORK
+
+from reverie.core.model import Model
+from reverie.core.recipe import TrainingConfig
+from reverie.data import Data
+from reverie.run import write_atomically
+from reverie.training import State, fabric_for, training
+
+
+def learned(made: Callable[[], Model], data: Data, recipe: TrainingConfig, seed: int) -> tuple[Any, float]:
+    """The trained model (its averaged weights, where they are averaged) and the seconds that took."""
+    torch.manual_seed(seed)
+    state, start = State(made(), recipe), time.perf_counter()
+    for _ in training(state, data, seed, fabric_for("cpu")):
+        pass
+    return state.average, time.perf_counter() - start
+
+
+def starts(
+    name: str, settings: Any, seeds: Iterable[int], result: Callable[[int], dict[str, float]]
+) -> list[dict[str, float]]:
+    """The result of every seed; those that were found before with the same settings are read."""
+    digest = hashlib.sha256(repr(settings).encode()).hexdigest()[:12]
+    file = WORK / f"{name}-{digest}.json"
+    found = json.loads(file.read_text()) if file.exists() else {}
+    for seed in map(str, seeds):  # the keys of JSON are words
+        if seed not in found:
+            found[seed] = result(int(seed))
+            WORK.mkdir(exist_ok=True)
+            write_atomically(file, json.dumps(found).encode())
+    return [found[str(seed)] for seed in seeds]
