@@ -8,13 +8,26 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 
-class BitsLogProb(torch.autograd.Function):
-    """sum_d x l - log(1 + e^l) over the last dimension, in half the passes over memory that autograd needs for it."""
+def bits_log_prob(logits: Tensor, x: Tensor) -> Tensor:
+    """sum_d x l - log(1 + e^l) over the last dimension, in half the passes over memory that autograd needs for it.
 
+    >>> bits_log_prob(torch.zeros(1, 4), torch.ones(1, 4))
+    tensor([-2.7726])
+    """
+    if torch.is_grad_enabled():
+        return _BitsLogProb.apply(logits, x)
+    return _bits_log_prob(logits, x)
+
+
+def _bits_log_prob(logits: Tensor, x: Tensor) -> Tensor:
+    return torch.linalg.vecdot(x, logits) - F.softplus(logits, threshold=40).sum(-1)
+
+
+class _BitsLogProb(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, logits: Tensor, x: Tensor) -> Tensor:
         ctx.save_for_backward(logits, x)
-        return torch.linalg.vecdot(x, logits) - F.softplus(logits, threshold=40).sum(-1)
+        return _bits_log_prob(logits, x)
 
     @staticmethod
     @once_differentiable

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from reverie.core.bits import BitsLogProb, coins
+from reverie.core.bits import bits_log_prob, coins
 from reverie.core.corruption import Corruption, GaussianNoise, as_corruption, enumerated
 from reverie.core.errors import BadInput
 from reverie.core.lattice import byte_values, draw_levels, logistic_table, snap
@@ -174,7 +174,7 @@ class Bernoulli(Factorised):
 
     def log_prob(self, x: Tensor, observed: Tensor | None = None) -> Tensor:
         if observed is None and x.shape == self.logits.shape:
-            return BitsLogProb.apply(self.logits.flatten(-self.event_dims), x.flatten(-self.event_dims))
+            return bits_log_prob(self.logits.flatten(-self.event_dims), x.flatten(-self.event_dims))
         return super().log_prob(x, observed)
 
     def table(self, rows: slice) -> tuple[Tensor, Tensor]:

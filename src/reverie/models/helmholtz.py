@@ -51,7 +51,8 @@ class HelmholtzConfig:
     start: float = knob(1.0, "scale of the weights at the start; 0: all of them zero", low=0.0)
     rates: tuple[float, ...] = knob(
         (),
-        "factors on the gradients of the data's layer and each one above it, for --training.optimiser sgd; none: all 1",
+        "factors on the gradients of what links the data to the first layer, both ways, of what links each layer to the "
+        "next, and of the topmost layer's own, for --training.optimiser sgd; none: all 1",
     )
     repair: Method = knob(
         "metropolis", "pseudo-Gibbs; Metropolis-within-Gibbs, right whatever q is; or importance resampling"
@@ -86,7 +87,7 @@ class Helmholtz(LatentModel):
             raise BadInput(f"layers is {config.layers}; a machine needs at least one layer of at least one bit")
         if config.rates and len(config.rates) != len(config.layers) + 1:
             raise BadInput(
-                f"rates has {len(config.rates)} factors; {len(config.layers) + 1} are needed, the data's layer first"
+                f"rates has {len(config.rates)} factors; {len(config.layers) + 1} are needed, those next to the data first"
             )
         if config.mean_field and config.recognition != "sigmoid":
             raise BadInput("mean-field recognition has independent bits; take --model.recognition sigmoid")
@@ -220,9 +221,10 @@ class Helmholtz(LatentModel):
         factors = [-1.0] * len(gradients)
         if self.config.rates:
             layers: list[nn.Module] = [*self.recogniser] if learner == "recogniser" else [*self.dreamer, self.shown]
-            rates = self.config.rates[1:] if learner == "recogniser" else self.config.rates[::-1]
+            rates = self.config.rates[:-1] if learner == "recogniser" else self.config.rates[::-1]
             factors = [-rate for layer, rate in zip(layers, rates, strict=True) for _ in layer.parameters()]
-        return [gradient.mul_(factor) for gradient, factor in zip(gradients, factors, strict=True)]
+        torch._foreach_mul_(gradients, factors)
+        return gradients
 
 
 def lift(log_w: Float[Tensor, "K B"]) -> Float[Tensor, "K B"]:

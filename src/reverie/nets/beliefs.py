@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from reverie.core.bits import BitsLogProb
+from reverie.core.bits import bits_log_prob
 
 Kind = Literal["sigmoid", "darn", "nade"]
 Bit = Callable[[int, Tensor], Tensor]  # which bit, its chance (N,) -> what it is (N,)
@@ -93,7 +93,7 @@ class SigmoidLaw(Law):
         return (u < self.mean).to(u.dtype)
 
     def log_prob(self, z: Tensor) -> Tensor:
-        return BitsLogProb.apply(self.base, z)
+        return bits_log_prob(self.base, z)
 
     def pull(self, z: Tensor, weight: Tensor) -> list[Tensor]:
         error = torch.sub(z, self.mean).mul_(weight.unsqueeze(1))
@@ -140,7 +140,7 @@ class DarnLaw(Law):
         return self._walk(lambda i, p: p)
 
     def log_prob(self, z: Tensor) -> Tensor:
-        return BitsLogProb.apply(self._logits(z), z)
+        return bits_log_prob(self._logits(z), z)
 
     def pull(self, z: Tensor, weight: Tensor) -> list[Tensor]:
         error = torch.sub(z, torch.sigmoid(self._logits(z))).mul_(weight.unsqueeze(1))
@@ -192,7 +192,7 @@ class NadeLaw(Law):
 
     @torch.no_grad()
     def log_prob(self, z: Tensor) -> Tensor:
-        return BitsLogProb.apply(self._walk(lambda i, p: z[:, i])[1], z)
+        return bits_log_prob(self._walk(lambda i, p: z[:, i])[1], z)
 
     @torch.no_grad()
     def pull(self, z: Tensor, weight: Tensor) -> list[Tensor]:

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from reverie.core.distributions import Factorised, Placed
 from reverie.core.space import Space
-from reverie.nets.beliefs import Belief, Law
-from reverie.nets.likelihoods import Head, Likelihood, head
+from reverie.nets.beliefs import Belief, Law, SigmoidLaw
+from reverie.nets.likelihoods import BernoulliHead, Head, Likelihood, head
 
 
 class Chain(Placed):
@@ -106,8 +106,21 @@ class Shown(nn.Module):
     def forward(self, h: Tensor) -> Factorised:
         return self.likelihood(F.linear(h, self.weight, self.bias))
 
-    def law(self, h: Tensor, observed: Tensor | None) -> "ShownLaw":
-        return ShownLaw(self.likelihood, h, F.linear(h, self.weight, self.bias), observed)
+    def law(self, h: Tensor, observed: Tensor | None) -> "ShownBits | ShownLaw":
+        raw = F.linear(h, self.weight, self.bias)
+        if isinstance(self.likelihood, BernoulliHead) and observed is None:
+            return ShownBits(h, raw, 1)
+        return ShownLaw(self.likelihood, h, raw, observed)
+
+
+class ShownBits(SigmoidLaw):
+    """p(x|h) of bits, all of which were observed: as of a layer, but for the shape of x."""
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        return super().log_prob(z.flatten(1))
+
+    def pull(self, z: Tensor, weight: Tensor) -> list[Tensor]:
+        return super().pull(z.flatten(1), weight)
 
 
 class ShownLaw:
