@@ -28,7 +28,7 @@ from reverie.models.helmholtz import HelmholtzConfig
 
 LAYERS = (16, 16, 4)
 MODEL = HelmholtzConfig(layers=LAYERS, draws=10)
-RECIPE = TrainingConfig(steps=3000, batch=200, rate=0.01, beta2=0.99, average=0.05)
+RECIPE = TrainingConfig(steps=600, batch=200, rate=0.01, beta2=0.99, decay=1.0, average=0.05)
 DRAWS = 1000  # importance samples for each digit and machine
 WORDS = {
     "machines": "a Helmholtz machine for each label",
