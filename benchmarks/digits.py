@@ -8,13 +8,12 @@ itself, is least (Hinton, Dayan, Frey & Neal 1995). Nearest neighbour and logist
 100 or more, settings are chosen: then a third of the learning half is asked about, and the other half is left alone.
 """
 
-import argparse
 import statistics
 from functools import partial
 
 import numpy as np
 import torch
-from learn import learned, starts
+from learn import CHOOSING, hasty, learned, seeds_parser, starts
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import train_test_split
 from sklearn.neighbors import KNeighborsClassifier
@@ -73,15 +72,11 @@ def one(whole: Data, recipe: TrainingConfig, choosing: bool, seed: int) -> dict[
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=10)
-    parser.add_argument("--first", type=int, default=0, help="seed of the first; 100 and up for choosing settings")
-    parser.add_argument("--quick", action="store_true", help="little learning, for development")
-    asked = parser.parse_args()
+    asked = seeds_parser(__doc__, 10).parse_args()
     torch.set_num_threads(1)
     whole = open_data("digits")
-    recipe = TrainingConfig(**(vars(RECIPE) | ({"steps": 50} if asked.quick else {})))
-    choosing = asked.first >= 100
+    recipe = hasty(RECIPE, 50, asked.quick)
+    choosing = asked.first >= CHOOSING
     settings = (MODEL, recipe, DRAWS, choosing)
     found = []
     for seed in range(asked.first, asked.first + asked.seeds):

@@ -13,10 +13,12 @@ import argparse
 import json
 import statistics
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
 import torch
+from learn import learned
 from table import WORK, say, write
 from torch import Tensor, nn
 
@@ -27,7 +29,6 @@ from reverie.data.augment import augment
 from reverie.data.data import Split
 from reverie.models.vae import VAE
 from reverie.nets.mlp import residual_mlp
-from reverie.training import State, fabric_for, training
 
 FOLDS = 4
 Guess = dict[str, Tensor]  # what was tried -> (B, hidden) means of what is hidden
@@ -139,17 +140,14 @@ def perceptron(data: Data, config: TrainingConfig, rounds: int) -> Callable[[Ten
 
 def machine(data: Data, rounds: int, draws: int) -> Callable[[Tensor, Tensor], Guess]:
     """The VAE of the recipe, and the mean of its repairs."""
-    torch.manual_seed(0)
     config, recipe = VAE.recipe(data.space, len(data.train))
-    state = State(VAE(config, data.space), TrainingConfig(**(vars(recipe) | {"steps": rounds})))
-    for _ in training(state, data, 0, fabric_for("cpu")):
-        pass
+    model, _ = learned(lambda: VAE(config, data.space), data, replace(recipe, steps=rounds), 0)
 
     def answer(y: Tensor, hidden: Tensor) -> Guess:
         torch.manual_seed(0)
         x = y.float().view(-1, *data.space.shape)
         observed = (~hidden).view(data.space.shape).expand_as(x)
-        out = state.average.repair(torch.where(observed, x, 0.0), observed, draws).mean(0)
+        out = model.repair(torch.where(observed, x, 0.0), observed, draws).mean(0)
         return {"recipe": out.flatten(1)[:, hidden].double()}
 
     return answer

@@ -1,9 +1,11 @@
 """What several measurements share: a model that is trained, and results that outlive an interruption."""
 
+import argparse
 import hashlib
 import json
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -14,6 +16,24 @@ from reverie.core.recipe import TrainingConfig
 from reverie.data import Data
 from reverie.run import write_atomically
 from reverie.training import State, fabric_for, training
+
+CHOOSING = 100  # the first of the seeds with which settings are chosen: no table is written of them
+
+
+def seeds_parser(doc: str | None, seeds: int | None) -> argparse.ArgumentParser:
+    """What measurements over several seeds are asked: how many, from which on, and how much haste there is."""
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=seeds, help="how many")
+    parser.add_argument(
+        "--first", type=int, default=0, help=f"the first of them; {CHOOSING} and up for choosing settings"
+    )
+    parser.add_argument("--quick", action="store_true", help="little learning, for development")
+    return parser
+
+
+def hasty(recipe: TrainingConfig, steps: int, quick: bool) -> TrainingConfig:
+    """The recipe, with so few rounds where haste is asked for."""
+    return replace(recipe, steps=steps) if quick else recipe
 
 
 def learned(made: Callable[[], Model], data: Data, recipe: TrainingConfig, seed: int) -> tuple[Any, float]:

@@ -10,13 +10,12 @@ read off by logistic regression on the chances of the top units alone, and of th
 fit both directions are left out. Settings were found with seeds 100 and up.
 """
 
-import argparse
 import statistics
 from functools import partial
 
 import numpy as np
 import torch
-from learn import learned, starts
+from learn import CHOOSING, hasty, learned, seeds_parser, starts
 from scipy.stats import mannwhitneyu
 from sklearn.linear_model import LogisticRegression
 from table import say, write
@@ -63,14 +62,10 @@ def one(data: Data, recipe: TrainingConfig, seed: int) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=10)
-    parser.add_argument("--first", type=int, default=0, help="seed of the first; 100 and up for choosing settings")
-    parser.add_argument("--quick", action="store_true", help="little learning, for development")
-    asked = parser.parse_args()
+    asked = seeds_parser(__doc__, 10).parse_args()
     torch.set_num_threads(1)
     data = open_data("shifter", count=50_000)
-    recipe = TrainingConfig(**(vars(RECIPE) | ({"steps": 200} if asked.quick else {})))
+    recipe = hasty(RECIPE, 200, asked.quick)
     kept = []
     for seed in range(asked.first, asked.first + asked.seeds):
         seeds = range(1000 * seed, 1000 * seed + STARTS)
@@ -78,7 +73,7 @@ def main() -> None:
         for made in tries:
             say(f"seed {seed}: " + ", ".join(f"{name} {value:.3f}" for name, value in made.items()))
         kept.append(min(tries, key=lambda made: made["free"]))
-    if asked.first:
+    if asked.first >= CHOOSING:
         return
     words = {
         "middle": "middle units tuned to direction",

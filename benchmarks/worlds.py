@@ -11,14 +11,13 @@ What is told is the exact KL divergence of the machine from the world, by enumer
 Settings were found with seeds 100 and up.
 """
 
-import argparse
 import math
 import statistics
 from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
-from learn import learned, starts
+from learn import CHOOSING, hasty, learned, seeds_parser, starts
 from table import say, write
 
 from reverie.core.recipe import TrainingConfig
@@ -75,11 +74,8 @@ def shown(values: list[float], scale: float) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = seeds_parser(__doc__, None)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(CASES)}; none: all of them")
-    parser.add_argument("--seeds", type=int, help="instead of the usual number")
-    parser.add_argument("--first", type=int, default=0, help="seed of the first; 100 and up for choosing settings")
-    parser.add_argument("--quick", action="store_true", help="little learning, for development")
     asked = parser.parse_args()
     if unknown := sorted(set(asked.names) - set(CASES)):
         parser.error(f"nothing called {unknown[0]}; there are {', '.join(CASES)}")
@@ -88,7 +84,7 @@ def main() -> None:
     for name in asked.names or CASES:
         case = CASES[name]
         data = open_data(case.world, count=50_000)
-        recipe = TrainingConfig(**(vars(case.recipe) | ({"steps": 200} if asked.quick else {})))
+        recipe = hasty(case.recipe, 200, asked.quick)
         kept, single, seconds, untrained = [], [], [], []
         for seed in range(asked.first, asked.first + (asked.seeds or case.seeds)):
             seeds = range(1000 * seed, 1000 * seed + case.starts)
@@ -109,7 +105,7 @@ def main() -> None:
             name, case.unit, shown(untrained, scale), shown(single, scale), shown(kept, scale), str(len(kept)), str(case.starts),
             f"{recipe.steps:,} x {recipe.batch}", f"{statistics.median(seconds):.0f}", case.known,
         ])  # fmt: skip
-    if asked.first:
+    if asked.first >= CHOOSING:
         return
     header = ["world", "unit", "at the start", "one start", "the start kept", "seeds", "starts", "rounds x examples", "seconds a seed", "known"]  # fmt: skip
     notes = [
