@@ -38,7 +38,10 @@ MODELS: dict[str, tuple[str, Any, TrainingConfig]] = {
     "gated vae": ("vae", VAEConfig(**GATED, prior="normal"), replace(ADAM, steps=180_000)),
     "gated vamp": ("vae", VAEConfig(**GATED, prior="vamp", components=500), replace(ADAM, steps=90_000)),
     "ladder": ("ladder", LadderConfig(groups=(2, 4), width=64, latent=8, fold=4), replace(LADDER, steps=60_000)),
-}
+    "told ladder": (
+        "ladder", LadderConfig(groups=(2, 4), width=64, latent=8, fold=4, neighbours=3), replace(LADDER, steps=50_000)
+    ),
+}  # fmt: skip
 PUBLISHED = {
     "VAE, standard normal (published)": 228.70, "VAE, VampPrior (published)": 227.35,
     "two-level HVAE, standard normal (published)": 227.37, "two-level HVAE, VampPrior (published)": 226.72,

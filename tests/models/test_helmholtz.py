@@ -30,10 +30,15 @@ def machine(seed=0, space=BITS, **changes):
 
 
 @pytest.fixture(
-    params=[("sigmoid", "sigmoid", "sigmoid"), ("darn", "nade", "darn"), ("nade", "darn", "nade")], ids="-".join
+    params=[
+        ("sigmoid", "sigmoid", "sigmoid", "sigmoid"),
+        ("darn", "nade", "darn", "darn"),
+        ("nade", "darn", "nade", "nade"),
+    ],
+    ids="-".join,
 )
 def kinds(request):
-    return dict(zip(("generation", "recognition", "top"), request.param, strict=True))
+    return dict(zip(("generation", "recognition", "top", "shown"), request.param, strict=True))
 
 
 def exact_log_joint(model, x, z):

@@ -95,6 +95,15 @@ class Factorised(Distribution):
         """The law of x + Gaussian noise of standard deviation `noise`, where it has a name."""
         return None
 
+    def evidence(self, y: Tensor, observed: Tensor | None, corruption: Corruption | None) -> Tensor:
+        """(*batch) log p(y) in nats of the entries that were observed, as they are or spoiled."""
+        if corruption is None:
+            return self.log_prob(y, observed)
+        # An unobserved entry is asked about at a value that it can have, and does not count.
+        terms = corruption.evidence(self, y if observed is None else torch.where(observed, y, self.sample()))
+        seen = terms if observed is None else torch.where(observed, terms, terms.new_zeros(()))
+        return seen.flatten(-self.event_dims).sum(-1)
+
     def fill(self, y: Tensor, observed: Tensor | None, noise: float | Corruption) -> Tensor:
         """Draws x given its observed entries `y`: exact (noise 0), with Gaussian noise (its deviation), or spoiled otherwise."""
         corruption = as_corruption(noise)

@@ -14,6 +14,7 @@ from torch import Tensor
 from reverie.core.corruption import Corruption, as_corruption
 from reverie.core.distributions import Factorised
 from reverie.core.errors import BadInput
+from reverie.core.sequential import Conditional, Sequential
 from reverie.maths.bounds import Explains, perceived
 from reverie.maths.convergence import r_hat
 
@@ -58,19 +59,17 @@ class Seen(NamedTuple):
 
     def log_prob(self, law: Factorised) -> Tensor:
         """(B,) nats of what was seen, under p(x|z)."""
-        if self.corruption is None:
-            return law.log_prob(self.y, self.observed)
-        # An unobserved entry is asked about at a value that it can have, and does not count.
-        y = self.y if self.observed is None else torch.where(self.observed, self.y, law.sample())
-        terms = self.corruption.evidence(law, y)
-        seen = terms if self.observed is None else torch.where(self.observed, terms, terms.new_zeros(()))
-        return seen.flatten(1).sum(1)
+        return law.evidence(self.y, self.observed, self.corruption)
 
-    def fill(self, law: Factorised) -> Tensor:
-        """(B, *shape) x ~ p(x | z, what was seen)."""
+    def fill(self, law: Conditional) -> Tensor:
+        """(B, *shape) x ~ p(x | z, what was seen); of a sequential law nearly so (`Sequential.fill`)."""
         return law.fill(self.y, self.observed, self.corruption or 0.0)
 
-    def expected(self, law: Factorised) -> Tensor:
+    def complete(self, law: Sequential) -> tuple[Tensor, Tensor]:
+        """x (B, *shape) and its weight (B,), nats."""
+        return law.complete(self.y, self.observed, self.corruption or 0.0)
+
+    def expected(self, law: Conditional) -> Tensor:
         """(B, *shape) the mean of p(x|z) where nothing was seen; what was seen, or a draw of what it was before it was spoiled."""
         known = self.y if self.corruption is None else self.fill(law)
         return known if self.observed is None else torch.where(self.observed, known, law.mean)
@@ -93,15 +92,17 @@ def importance_resampling(
     About `at_once` decoded examples are held at a time, here and below, and at most k latents of one example.
     """
     parts, sizes = [], []
-    for seen, z, log_w in _weighed(model, Seen.of(y, observed, given, noise), k, at_once):
+    for seen, z, x, log_w in _weighed(model, Seen.of(y, observed, given, noise), k, at_once):
         share = torch.softmax(log_w, 0)
         chosen = torch.multinomial(share.T, n, replacement=True).T  # (n, B)
         example = torch.arange(len(seen.y), device=y.device).repeat(n)
-        drawn = z[chosen.flatten(), example]
-        filled = []
-        for i in torch.arange(len(drawn), device=y.device).split(at_once):
-            rows = seen.rows(example[i])
-            filled.append(rows.fill(_law(model, drawn[i], rows.given)))
+        if x is not None:
+            filled = [x[chosen.flatten(), example]]
+        else:
+            drawn, filled = z[chosen.flatten(), example], []
+            for i in torch.arange(len(drawn), device=y.device).split(at_once):
+                rows = seen.rows(example[i])
+                filled.append(rows.fill(_law(model, drawn[i], rows.given)))
         parts.append(torch.cat(filled).view(n, *seen.y.shape))
         sizes.append(1 / share.square().sum(0))
     return Repaired(torch.cat(parts, 1), f"importance resampling of {k}", ess=torch.cat(sizes))
@@ -123,13 +124,16 @@ def posterior_mean(
     of p(x|z), a corrupted one by a draw for each z.
     """
     means, sizes = [], []
-    for seen, z, log_w in _weighed(model, Seen.of(y, observed, given, noise), k, at_once):
+    for seen, z, drawn, log_w in _weighed(model, Seen.of(y, observed, given, noise), k, at_once):
         share = torch.softmax(log_w, 0)
         total, few = torch.zeros_like(seen.y), max(1, at_once // len(seen.y))
-        for part, weights in zip(z.split(few), share.split(few), strict=True):
-            rows = seen.repeated(len(part))
-            x = rows.expected(_law(model, part.flatten(0, 1), rows.given)).view(len(part), *seen.y.shape)
-            total += torch.einsum("kb,kb...->b...", weights, x)
+        for i in torch.arange(k, device=y.device).split(few):
+            if drawn is not None:
+                x = drawn[i]
+            else:
+                rows = seen.repeated(len(i))
+                x = rows.expected(_law(model, z[i].flatten(0, 1), rows.given)).view(len(i), *seen.y.shape)
+            total += torch.einsum("kb,kb...->b...", share[i], x)
         if seen.corruption is None:  # weights sum to one up to rounding, but what was seen comes back as it is
             total = seen.y if seen.observed is None else torch.where(seen.observed, seen.y, total)
         means.append(total)
@@ -191,19 +195,25 @@ def metropolis_within_gibbs(
     return found._replace(method=f"Metropolis-within-Gibbs, {sweeps} sweeps after {warm} of pseudo-Gibbs")
 
 
-def _weighed(model: Explains, seen: Seen, k: int, at_once: int) -> Iterator[tuple[Seen, Tensor, Tensor]]:
-    """A few examples at a time: what was seen of them, z (k, B, *Z) ~ q(z|x_observed), and their log-weights (k, B)."""
+def _weighed(model: Explains, seen: Seen, k: int, at_once: int) -> Iterator[tuple[Seen, Tensor, Tensor | None, Tensor]]:
+    """A few examples at a time: what was seen of them, z (k, B, *Z) ~ q(z|x_observed), and their log-weights (k, B). Of a
+    sequential p(x|z) the weights are those of z together with a completed x (k, B, *shape), which comes before them."""
     for i in torch.arange(len(seen.y), device=seen.y.device).split(max(1, at_once // k)):
         part, few = seen.rows(i), max(1, at_once // len(i))
         q = perceived(model, part.y, part.observed, part.given)
-        draws, weights = [], []
+        draws, weights, completed = [], [], []
         for left in range(k, 0, -few):
             z = q.sample(min(left, few))
             rows = part.repeated(len(z))
-            log_likelihood = rows.log_prob(_law(model, z.flatten(0, 1), rows.given)).view(len(z), -1)
+            law = _law(model, z.flatten(0, 1), rows.given)
+            if isinstance(law, Sequential):
+                x, log_likelihood = rows.complete(law)
+                completed.append(x.view(len(z), *part.y.shape))
+            else:
+                log_likelihood = rows.log_prob(law)
             draws.append(z)
-            weights.append(log_likelihood + model.prior.log_prob(z) - q.log_prob(z))
-        yield part, torch.cat(draws), torch.cat(weights)
+            weights.append(log_likelihood.view(len(z), -1) + model.prior.log_prob(z) - q.log_prob(z))
+        yield part, torch.cat(draws), torch.cat(completed) if completed else None, torch.cat(weights)
 
 
 def _chains(
@@ -230,34 +240,72 @@ def _chains(
 
 def _walk(model: Explains, seen: Seen, z: Tensor, sweeps: int, warm: int) -> tuple[Tensor, Tensor, Tensor]:
     """x (rows, *shape), the share accepted (rows,), and the later half of what is watched (steps, quantities, rows)."""
-    law = _law(model, z, seen.given)
-    x = seen.fill(law)
+    state = _State.at(model, seen, z)
     accepted, watched = z.new_zeros(len(z)), []
     # The same directions in every part and every run; what is random here must not move the draws.
     generator = torch.Generator().manual_seed(0)
     directions = torch.randn(DIRECTIONS, z[0].numel(), generator=generator, dtype=torch.float64).to(z)
     for sweep in range(sweeps):
-        q = model.encode(x, None, seen.given)
-        proposal = q.sample()
-        if sweep >= warm:
-            there = _law(model, proposal, seen.given).log_prob(x) + model.prior.log_prob(proposal)
-            here = law.log_prob(x) + model.prior.log_prob(z)
-            log_ratio = there - q.log_prob(proposal) - here + q.log_prob(z)
-            accept = torch.rand_like(log_ratio).log() < log_ratio
+        if sweep < warm:
+            state = _State.at(model, seen, model.encode(state.x, None, seen.given).sample())
+        else:
+            state, accept = state.moved(model, seen)
             accepted += accept
-            proposal = torch.where(accept.view(-1, *[1] * (z.dim() - 1)), proposal, z)
-        z = proposal
-        law = _law(model, z, seen.given)
-        x = seen.fill(law)
         if sweep >= sweeps // 2:
-            likely = law.log_prob(x if seen.corruption else seen.y, None if seen.corruption else seen.observed)
-            watched.append(torch.stack([likely + model.prior.log_prob(z), *(directions @ z.flatten(1).T)]))
+            watched.append(torch.stack([state.likely(model, seen), *(directions @ state.z.flatten(1).T)]))
     none = z.new_zeros(0, 1 + DIRECTIONS, len(z))
-    return x, accepted / max(1, sweeps - warm), torch.stack(watched) if watched else none
+    return state.x, accepted / max(1, sweeps - warm), torch.stack(watched) if watched else none
 
 
-def _law(model: Explains, z: Tensor, given: Tensor | None) -> Factorised:
+class _State(NamedTuple):
+    """Where chains are."""
+
+    z: Tensor  # (rows, *Z)
+    law: Conditional  # p(x|z)
+    x: Tensor  # (rows, *shape) a draw of p(x | z, what was seen), or nearly
+    weight: Tensor | None  # (rows,) what a sequential law lacks for that, nats
+
+    @classmethod
+    def at(cls, model: Explains, seen: Seen, z: Tensor) -> "_State":
+        law = _law(model, z, seen.given)
+        if isinstance(law, Sequential):
+            return cls(z, law, *seen.complete(law))
+        return cls(z, law, seen.fill(law), None)
+
+    def moved(self, model: Explains, seen: Seen) -> tuple["_State", Tensor]:
+        """A Metropolis step: to z' ~ q(z|x) where it is accepted, (rows,) bool."""
+        q = model.encode(self.x, None, seen.given)
+        z = q.sample()
+        if self.weight is None:  # z moves alone, then x given it
+            there = _law(model, z, seen.given).log_prob(self.x) + model.prior.log_prob(z)
+            here = self.law.log_prob(self.x) + model.prior.log_prob(self.z)
+            log_ratio = there - q.log_prob(z) - here + q.log_prob(self.z)
+            accept = torch.rand_like(log_ratio).log() < log_ratio
+            return _State.at(model, seen, torch.where(_beside(accept, z), z, self.z)), accept
+        # z and x move together, since x cannot be drawn from p(x | z, what was seen): it comes with a weight.
+        new = _State.at(model, seen, z)
+        assert new.weight is not None
+        back = model.encode(new.x, None, seen.given).log_prob(self.z)
+        here = self.weight + model.prior.log_prob(self.z) - back
+        log_ratio = new.weight + model.prior.log_prob(z) - q.log_prob(z) - here
+        accept = torch.rand_like(log_ratio).log() < log_ratio
+        z, x = (torch.where(_beside(accept, a), a, b) for a, b in ((z, self.z), (new.x, self.x)))
+        return _State(z, new.law, x, torch.where(accept, new.weight, self.weight)), accept
+
+    def likely(self, model: Explains, seen: Seen) -> Tensor:
+        """(rows,) nats, for watching: of z, and of x where it was spoiled, otherwise of what was seen of it."""
+        if self.weight is not None:
+            return self.weight + model.prior.log_prob(self.z)
+        law = self.law.log_prob(self.x) if seen.corruption else self.law.log_prob(seen.y, seen.observed)
+        return law + model.prior.log_prob(self.z)
+
+
+def _beside(rows: Tensor, like: Tensor) -> Tensor:
+    return rows.view(-1, *[1] * (like.dim() - 1))
+
+
+def _law(model: Explains, z: Tensor, given: Tensor | None) -> Conditional:
     law = model.decode(z, given)
-    if not isinstance(law, Factorised):
-        raise BadInput(f"repair needs entries that are independent given z; those of a {type(law).__name__} are not")
+    if not isinstance(law, Conditional):
+        raise BadInput(f"a {type(law).__name__} cannot fill in what was not seen; repair needs a p(x|z) of entries")
     return law

@@ -12,15 +12,15 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from reverie.core.config import knob
-from reverie.core.distributions import Factorised
 from reverie.core.errors import BadInput
 from reverie.core.model import Batch, Estimate, Phase
 from reverie.core.recipe import TrainingConfig
+from reverie.core.sequential import Conditional
 from reverie.core.space import Space
 from reverie.maths.bounds import perceived
 from reverie.models.latent import LatentModel, Method
 from reverie.nets.beliefs import KINDS, Kind
-from reverie.nets.chains import Chain, Shown, Thought
+from reverie.nets.chains import Chain, Shown, ShownInTurn, Thought
 from reverie.nets.likelihoods import Likelihood
 from reverie.nets.senses import Senses
 
@@ -35,6 +35,7 @@ class HelmholtzConfig:
     )
     recognition: Kind = knob("sigmoid", "the same, of the recogniser")
     top: Kind = knob("sigmoid", "the same, of the topmost layer of the dreamer")
+    shown: Kind = knob("sigmoid", "the same, of the data if they are bits; anything else is shown by the likelihood")
     rule: Literal["wake-sleep", "reweighted", "vimco"] = knob(
         "reweighted",
         "how it learns: wake-sleep; reweighted wake-sleep; or VIMCO, the gradient of the bound of many draws",
@@ -99,7 +100,12 @@ class Helmholtz(LatentModel):
         layers = [KINDS[config.top](0, sizes[-1], config.start)]
         layers += [across(a, b, config.start) for a, b in zip(sizes[:1:-1], sizes[-2:0:-1], strict=True)]
         self.dreamer = nn.ModuleList(layers)  # from the top down
-        self.shown = Shown(sizes[1] + config.classes, space, config.likelihood, config.logistics, config.start)
+        causes = sizes[1] + config.classes
+        self.shown: Shown | ShownInTurn
+        if config.shown == "sigmoid":
+            self.shown = Shown(causes, space, config.likelihood, config.logistics, config.start)
+        else:
+            self.shown = ShownInTurn(KINDS[config.shown](causes, space.dims, config.start), space)
 
     @classmethod
     def recipe(cls, space: Space, count: int) -> tuple[HelmholtzConfig, TrainingConfig]:
@@ -125,7 +131,7 @@ class Helmholtz(LatentModel):
         seen = self.senses(x, observed, given).flatten(1)
         return Chain(list(self.recogniser), seen, down=False, soft=self.config.mean_field)  # type: ignore[arg-type]
 
-    def decode(self, z: Float[Tensor, "B Z"], given: Int[Tensor, " B"] | None = None) -> Factorised:
+    def decode(self, z: Float[Tensor, "B Z"], given: Int[Tensor, " B"] | None = None) -> Conditional:
         self.need_labels(given)
         return self.shown(self._causes(z[:, : self.config.layers[0]], given))
 

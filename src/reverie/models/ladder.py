@@ -10,16 +10,17 @@ from jaxtyping import Float
 from torch import Tensor
 
 from reverie.core.config import knob
-from reverie.core.distributions import Factorised, Gaussian, Reparameterised
+from reverie.core.distributions import Gaussian, Reparameterised
 from reverie.core.errors import BadInput
 from reverie.core.model import Batch, Estimate, Phase
 from reverie.core.recipe import TrainingConfig
+from reverie.core.sequential import Conditional
 from reverie.core.space import Space
 from reverie.maths import bounds
 from reverie.maths.bounds import Weighed
 from reverie.maths.objectives import bound_of
 from reverie.models.latent import LatentModel, Method
-from reverie.nets.likelihoods import head
+from reverie.nets.neighbours import told
 from reverie.nets.topdown import Ladder
 
 
@@ -32,6 +33,13 @@ class LadderConfig:
     width: int = knob(64, "channels", low=1, high=65536)
     latent: int = knob(8, "channels of z in each group", low=1, high=65536)
     logistics: int = knob(1, "logistic densities in the likelihood of a byte", low=1, high=1000)
+    neighbours: int = knob(
+        0,
+        "how far a pixel is told of those before it, which z then need not explain; 0: it is told of none",
+        low=0,
+        high=64,
+    )
+    neighbour_width: int = knob(32, "channels of the net that tells it", low=1, high=4096)
     classes: int = knob(0, "labels to condition on, as many as the data have; 0: none", low=0)
     objective: Literal["elbo", "iwae"] = knob("elbo", "what is raised: the evidence bound, or that of many draws")
     draws: int = knob(1, "draws of z for each example", low=1)
@@ -144,7 +152,7 @@ class LadderVAE(LatentModel):
         if not config.groups or min(config.groups) < 1:
             raise BadInput(f"groups is {config.groups}; each scale needs at least one group of latents")
         self.method, self.sweeps = config.repair, config.sweeps
-        self.likelihood = head(space, components=config.logistics)
+        self.likelihood = told(space, "auto", config.logistics, config.neighbours, config.neighbour_width)
         shape = (space.shape[0], space.shape[1], space.shape[2])
         self.net = Ladder(
             shape, config.groups, config.width, config.latent, self.likelihood.start, config.classes, config.fold
@@ -164,7 +172,7 @@ class LadderVAE(LatentModel):
         self.need_labels(given)
         return TopDown(self.net, len(x), self.net.seen(x, given))
 
-    def decode(self, z: Float[Tensor, "B Z"], given: Tensor | None = None) -> Factorised:
+    def decode(self, z: Float[Tensor, "B Z"], given: Tensor | None = None) -> Conditional:
         self.need_labels(given)
         return self.likelihood(self.net.finish(descend(self.net, z, None, placed=True).h, given))
 

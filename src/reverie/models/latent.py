@@ -8,8 +8,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from reverie.core.corruption import Corruption, GaussianNoise
-from reverie.core.distributions import Distribution, Factorised, Placed
+from reverie.core.distributions import Distribution, Placed
 from reverie.core.model import Estimate
+from reverie.core.sequential import Conditional
 from reverie.maths import bounds
 from reverie.maths.imputation import Repaired, importance_resampling, metropolis_within_gibbs, pseudo_gibbs
 from reverie.maths.matheron import Linearised
@@ -37,7 +38,7 @@ class LatentModel(Labelled):
         """q(z|x) for x (B, *shape), of what was observed of it."""
 
     @abstractmethod
-    def decode(self, z: Tensor, given: Tensor | None = None) -> Factorised:
+    def decode(self, z: Tensor, given: Tensor | None = None) -> Conditional:
         """p(x|z) for z (B, ...)."""
 
     @torch.no_grad()

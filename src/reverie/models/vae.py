@@ -13,16 +13,18 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from reverie.core.config import knob
-from reverie.core.distributions import Factorised, Reparameterised
+from reverie.core.distributions import Reparameterised
 from reverie.core.errors import BadInput
 from reverie.core.model import Batch, Phase
 from reverie.core.recipe import TrainingConfig
+from reverie.core.sequential import Conditional
 from reverie.core.space import Space
 from reverie.maths.bounds import perceived
 from reverie.maths.objectives import surrogate
 from reverie.models.latent import LatentModel, Method
 from reverie.nets import conv, mlp
-from reverie.nets.likelihoods import Likelihood, head
+from reverie.nets.likelihoods import Likelihood
+from reverie.nets.neighbours import told
 from reverie.nets.posteriors import posterior
 from reverie.nets.priors import FittedMixture, LearnedGaussian, Prior, VampPrior, prior
 from reverie.nets.senses import Senses
@@ -56,6 +58,13 @@ class VAEConfig:
     posterior: Literal["gaussian", "flow"] = knob("gaussian", "q(z|x): a diagonal Gaussian; or one bent by a flow")
     likelihood: Likelihood = knob("auto", "p(x|z), of those that fit the kind of data; auto takes the usual one")
     logistics: int = knob(1, "logistic densities in the likelihood of a byte", low=1, high=1000)
+    neighbours: int = knob(
+        0,
+        "how far a pixel is told of those before it, which z then need not explain; 0: it is told of none",
+        low=0,
+        high=64,
+    )
+    neighbour_width: int = knob(32, "channels of the net that tells it", low=1, high=4096)
     holes: bool = knob(False, "the encoder is told which entries were measured")
     classes: int = knob(0, "labels to condition on, as many as the data have; 0: none", low=0)
     objective: Literal["elbo", "stl", "iwae", "dreg"] = knob(
@@ -103,7 +112,7 @@ class VAE(LatentModel):
             self.prior.perceive = self.encode
         self.senses = Senses(space, config.classes, config.holes)
         self.posterior = posterior(config.posterior, config.latent)
-        self.likelihood = head(space, config.likelihood, config.logistics)
+        self.likelihood = told(space, config.likelihood, config.logistics, config.neighbours, config.neighbour_width)
         causes = config.latent + config.classes
         self.encoder, self.decoder = NETS[config.net](
             self.senses.shape, self.posterior.code, causes, self.likelihood.start, config.width, config.depth
@@ -162,7 +171,7 @@ class VAE(LatentModel):
             code = code + F.pad(self.encoder_skip(seen.flatten(1)), (0, self.posterior.code - self.config.latent))
         return self.posterior(code)
 
-    def decode(self, z: Float[Tensor, "B Z"], given: Int[Tensor, " B"] | None = None) -> Factorised:
+    def decode(self, z: Float[Tensor, "B Z"], given: Int[Tensor, " B"] | None = None) -> Conditional:
         self.need_labels(given)
         if given is not None and self.classes:
             z = torch.cat([z, F.one_hot(given, self.classes).to(z.dtype)], 1)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from reverie.core.bits import bits_log_prob
 
 Kind = Literal["sigmoid", "darn", "nade"]
-Bit = Callable[[int, Tensor], Tensor]  # which bit, its chance (N,) -> what it is (N,)
+Bit = Callable[[int, Tensor], Tensor]  # which bit, its logit (N,) -> what it is (N,)
 
 
 class Law(ABC):
@@ -49,6 +49,23 @@ class Law(ABC):
     @abstractmethod
     def mean(self) -> Float[Tensor, "N size"]:
         """The chance of each bit; of laws in which bits depend on those before them, when these are at their means."""
+
+
+class Walked(Law):
+    """A law whose bits come one after another."""
+
+    @abstractmethod
+    def walk(self, bit: Bit) -> Tensor:
+        """(N, size) what comes of asking `bit` for each bit in turn."""
+
+    @torch.no_grad()
+    def place(self, u: Tensor) -> Tensor:
+        return self.walk(lambda i, logit: (u[:, i] < torch.sigmoid(logit)).to(u.dtype))
+
+    @cached_property
+    @torch.no_grad()
+    def mean(self) -> Tensor:
+        return self.walk(lambda i, logit: torch.sigmoid(logit))
 
 
 class Belief(nn.Module, ABC):
@@ -115,7 +132,7 @@ class Darn(Belief):
         return DarnLaw(h, F.linear(h, self.weight, self.bias), copies, self.before)
 
 
-class DarnLaw(Law):
+class DarnLaw(Walked):
     def __init__(self, h: Tensor, base: Tensor, copies: int, before: Tensor):
         super().__init__(h, base, copies)
         self.before = before
@@ -123,21 +140,12 @@ class DarnLaw(Law):
     def _logits(self, z: Tensor) -> Tensor:
         return self.base + z @ self.before.tril(-1).T
 
-    def _walk(self, bit: Bit) -> Tensor:
+    def walk(self, bit: Bit) -> Tensor:
         logits, z = self.base.clone(), torch.empty_like(self.base)
         for i in range(z.shape[1]):
-            z[:, i] = bit(i, torch.sigmoid(logits[:, i]))
+            z[:, i] = bit(i, logits[:, i])
             logits[:, i + 1 :].addr_(z[:, i], self.before[i + 1 :, i])
         return z
-
-    @torch.no_grad()
-    def place(self, u: Tensor) -> Tensor:
-        return self._walk(lambda i, p: (u[:, i] < p).to(u.dtype))
-
-    @cached_property
-    @torch.no_grad()
-    def mean(self) -> Tensor:
-        return self._walk(lambda i, p: p)
 
     def log_prob(self, z: Tensor) -> Tensor:
         return bits_log_prob(self._logits(z), z)
@@ -167,36 +175,30 @@ class Nade(Belief):
         return NadeLaw(h, base, copies, hidden, self.read, self.write)
 
 
-class NadeLaw(Law):
+class NadeLaw(Walked):
     def __init__(self, h: Tensor, base: Tensor, copies: int, hidden: Tensor, read: Tensor, write: Tensor):
         super().__init__(h, base, copies)
         self.hidden, self.read, self.write = hidden, read, write
+
+    def walk(self, bit: Bit) -> Tensor:
+        return self._walk(bit)[0]
 
     def _walk(self, bit: Bit) -> tuple[Tensor, Tensor, Tensor]:
         """The bits, their logits, and what the hidden units receive in the end."""
         inner, z, logits = self.hidden.clone(), torch.empty_like(self.base), torch.empty_like(self.base)
         for i in range(z.shape[1]):
             logits[:, i] = torch.addmv(self.base[:, i], torch.sigmoid(inner), self.write[i])
-            z[:, i] = bit(i, torch.sigmoid(logits[:, i]))
+            z[:, i] = bit(i, logits[:, i])
             inner.addr_(z[:, i], self.read[i])
         return z, logits, inner
 
     @torch.no_grad()
-    def place(self, u: Tensor) -> Tensor:
-        return self._walk(lambda i, p: (u[:, i] < p).to(u.dtype))[0]
-
-    @cached_property
-    @torch.no_grad()
-    def mean(self) -> Tensor:
-        return self._walk(lambda i, p: p)[0]
-
-    @torch.no_grad()
     def log_prob(self, z: Tensor) -> Tensor:
-        return bits_log_prob(self._walk(lambda i, p: z[:, i])[1], z)
+        return bits_log_prob(self._walk(lambda i, logit: z[:, i])[1], z)
 
     @torch.no_grad()
     def pull(self, z: Tensor, weight: Tensor) -> list[Tensor]:
-        _, logits, inner = self._walk(lambda i, p: z[:, i])
+        _, logits, inner = self._walk(lambda i, logit: z[:, i])
         error = torch.sub(z, torch.sigmoid(logits)).mul_(weight.unsqueeze(1))
         to_read, to_write = torch.empty_like(self.read), torch.empty_like(self.write)
         to_inner = torch.zeros_like(inner)  # what bits after i ask of the hidden units

@@ -4,14 +4,17 @@ from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from reverie.core.distributions import Factorised, Placed
+from reverie.core.distributions import Bernoulli, Placed
+from reverie.core.errors import BadInput
+from reverie.core.sequential import HOLES, Conditional, Place, Sequential
 from reverie.core.space import Space
-from reverie.nets.beliefs import Belief, Law, SigmoidLaw
+from reverie.nets.beliefs import Belief, Law, SigmoidLaw, Walked
 from reverie.nets.likelihoods import BernoulliHead, Head, Likelihood, head
 
 
@@ -103,7 +106,7 @@ class Shown(nn.Module):
         self.weight = nn.Parameter(start * torch.randn(self.likelihood.outputs, inputs) / inputs**0.5)
         self.bias = nn.Parameter(self.likelihood.start.clone())
 
-    def forward(self, h: Tensor) -> Factorised:
+    def forward(self, h: Tensor) -> Conditional:
         return self.likelihood(F.linear(h, self.weight, self.bias))
 
     def law(self, h: Tensor, observed: Tensor | None) -> "ShownBits | ShownLaw":
@@ -111,6 +114,61 @@ class Shown(nn.Module):
         if isinstance(self.likelihood, BernoulliHead) and observed is None:
             return ShownBits(h, raw, 1)
         return ShownLaw(self.likelihood, h, raw, observed)
+
+
+class ShownInTurn(nn.Module):
+    """p(x | z_1) of bits one after another, in the order of the flattened example."""
+
+    def __init__(self, belief: Belief, space: Space):
+        super().__init__()
+        if space.kind != "bit":
+            raise BadInput(
+                f"only bits can be shown one after another, not {space.kind} entries; take --model.shown sigmoid"
+            )
+        self.belief, self.shape = belief, space.shape
+
+    @property
+    def weight(self) -> Tensor:
+        return self.belief.weight  # type: ignore[return-value]
+
+    @property
+    def bias(self) -> Tensor:
+        return self.belief.bias  # type: ignore[return-value]
+
+    def forward(self, h: Tensor) -> "BitsInTurn":
+        return BitsInTurn(self.belief, h, self.shape)
+
+    def law(self, h: Tensor, observed: Tensor | None) -> "BitsInTurn":
+        if observed is not None:
+            raise BadInput(HOLES)
+        return self.forward(h)
+
+
+class BitsInTurn(Sequential):
+    """Bits (N, *shape) of which each is given those before it."""
+
+    def __init__(self, belief: Belief, h: Tensor, shape: tuple[int, ...], copies: int = 1):
+        law = belief(h, copies)
+        assert isinstance(law, Walked)
+        self.belief, self.h, self.shape, self.copies, self.bits = belief, h, shape, copies, law
+
+    def whole(self, x: Tensor) -> Tensor:
+        return self.bits.log_prob(x.flatten(1))
+
+    @torch.no_grad()
+    def walk(self, place: Place) -> Tensor:
+        def bit(i: int, logit: Tensor) -> Tensor:
+            at = (..., *(slice(j, j + 1) for j in map(int, np.unravel_index(i, self.shape))))
+            return place(at, Bernoulli(logit.view(-1, *[1] * len(self.shape)), len(self.shape))).flatten()
+
+        return self.bits.walk(bit).unflatten(1, self.shape)
+
+    def repeated(self, n: int) -> "BitsInTurn":
+        return BitsInTurn(self.belief, self.h, self.shape, n * self.copies)
+
+    def pull(self, x: Tensor, weight: Tensor) -> list[Tensor]:
+        """As of a `Law`."""
+        return self.bits.pull(x.flatten(1), weight)
 
 
 class ShownBits(SigmoidLaw):

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from reverie.core.counts import NegativeBinomial, Poisson
 from reverie.core.distributions import Bernoulli, Factorised, Gaussian, Lattice, LogisticMixture
 from reverie.core.errors import BadInput
+from reverie.core.sequential import Conditional
 from reverie.core.space import Column, Kind, Space
 from reverie.core.student import StudentT
 from reverie.core.table import Category, Table
@@ -31,7 +32,7 @@ FITTING: dict[Kind, tuple[Likelihood, ...]] = {
 
 
 class Head(nn.Module, ABC):
-    """Raw decoder output to p(x|z); nothing here is learned."""
+    """Raw decoder output to p(x|z); nothing is learned here (but for nets/neighbours.py)."""
 
     start: Tensor  # (outputs,) what the biases of a decoder do well to begin as
     shifts: int  # how many locations (means, log means, logits) a shift moves: one an entry, or a level of a category
@@ -42,7 +43,7 @@ class Head(nn.Module, ABC):
         return len(self.start)
 
     @abstractmethod
-    def forward(self, raw: Float[Tensor, "B *outputs"], shift: Float[Tensor, "B shifts"] | None = None) -> Factorised:
+    def forward(self, raw: Float[Tensor, "B *outputs"], shift: Float[Tensor, "B shifts"] | None = None) -> Conditional:
         """p(x|z) from `outputs` numbers for each example, in any shape, its locations moved by `shift` where given."""
 
 
@@ -59,6 +60,10 @@ class EntryHead(Head):
         self.event_dims = len(shape)
         self.shifts = math.prod(shape)
         self.start = torch.tensor(start).repeat_interleave(self.shifts)
+
+    @abstractmethod
+    def forward(self, raw: Float[Tensor, "B *outputs"], shift: Float[Tensor, "B shifts"] | None = None) -> Factorised:
+        """Independent entries."""
 
     def split(self, raw: Tensor, shift: Tensor | None = None, located: int = 1) -> Tensor:
         """(B, channels, *shape), with `shift` (B, D) added to the first `located` channels: those of location."""
@@ -175,7 +180,7 @@ class TableHead(Head):
         groups: dict[tuple[str, int], list[int]] = {}
         for i, column in enumerate(columns):
             groups.setdefault((column.kind, column.levels), []).append(i)
-        parts: list[Head] = []
+        parts: list[EntryHead] = []
         for (kind, levels), members in groups.items():
             if kind == "category":
                 parts.append(CategoryHead(len(members), levels))
