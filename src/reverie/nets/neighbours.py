@@ -21,38 +21,38 @@ class Neighbours(nn.Module):
     """What is to be added to a decoder's numbers (B, maps, H, W) at each place, from those within `radius` of it, and from what is shown of x
     (B, C, H, W) within `radius` and before it, row by row from the top. At the start nothing."""
 
-    causal: Tensor
+    known: Tensor
 
     def __init__(self, channels: int, maps: int, radius: int, width: int):
         super().__init__()
-        self.radius, side = radius, 2 * radius + 1
-        self.said = nn.Conv2d(maps, width, side, padding=radius)
-        self.shown = nn.Conv2d(channels, width, (radius + 1, side), bias=False)
+        self.radius, self.channels, self.maps, side = radius, channels, maps, 2 * radius + 1
+        # One convolution over both: with so few channels each, two would take more than twice as long.
+        self.near = nn.Conv2d(maps + channels, width, side, padding=radius)
         self.layers = nn.ModuleList(nn.Conv2d(width, width, 1) for _ in range(LAYERS))
         self.out = nn.Conv2d(width, maps, 1)
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)  # type: ignore[arg-type]
-        causal = torch.ones(1, 1, radius + 1, side)
-        causal[..., radius, radius:] = 0  # not the place itself, nor those to its right
-        self.register_buffer("causal", causal, persistent=False)
+        known = torch.ones(
+            1, maps + channels, side, side
+        )  # all that the decoder says, and of x what comes before the place
+        known[:, maps:, radius, radius:] = 0
+        known[:, maps:, radius + 1 :] = 0
+        self.register_buffer("known", known, persistent=False)
         for parameter in self.parameters():
             if parameter.dim() == 4:
                 parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
 
-    def heard(self, raw: Tensor) -> Tensor:
-        """(B, width, H, W) what the decoder says around each place."""
-        return self.said(raw.contiguous(memory_format=torch.channels_last))
+    def around(self, raw: Tensor, x: Tensor) -> Tensor:
+        """(B, width, H, W) what is said and shown around each place."""
+        both = torch.cat([raw, x], 1).contiguous(memory_format=torch.channels_last)
+        return F.conv2d(both, self.near.weight * self.known, self.near.bias, padding=self.radius)
 
-    def padded(self, x: Tensor) -> Tensor:
-        """With zeros above and beside, where nothing is ever shown."""
-        return F.pad(x, (self.radius, self.radius, self.radius, 0))
-
-    def seen(self, padded: Tensor) -> Tensor:
-        """(B, width, h, w) of (B, C, h + radius, w + 2 radius)."""
-        return F.conv2d(padded.contiguous(memory_format=torch.channels_last), self.shown.weight * self.causal)
+    def before(self) -> Tensor:
+        """(width, C (radius + 1) (2 radius + 1)) the weights on what is shown in the rows down to that of a place."""
+        return (self.near.weight * self.known)[:, self.maps :, : self.radius + 1].flatten(1)
 
     def correction(self, h: Tensor) -> Tensor:
-        """(B, maps, h, w) of what was heard and seen together (B, width, h, w)."""
+        """(B, maps, h, w) of what is around (B, width, h, w)."""
         for layer in self.layers:
             h = h + layer(F.silu(h))
         return self.out(F.silu(h))
@@ -70,22 +70,22 @@ class NeighbourLaw(Sequential):
         return NeighbourLaw(self.net, self.all_places, self.one_place, self.raw.repeat(n, 1, 1, 1), shift)
 
     def whole(self, x: Tensor) -> Tensor:
-        h = self.net.heard(self.raw) + self.net.seen(self.net.padded(x))
-        return self.all_places(self.raw + self.net.correction(h), self.shift).log_prob(x)
+        raw = self.raw + self.net.correction(self.net.around(self.raw, x))
+        return self.all_places(raw, self.shift).log_prob(x)
 
     @torch.no_grad()
     def walk(self, place: Place) -> Tensor:
         net, radius = self.net, self.net.radius
         rows, _, height, width = self.raw.shape
-        heard = net.heard(self.raw)
-        channels = net.shown.in_channels
-        shift = None if self.shift is None else self.shift.view(rows, channels, height, width)
-        canvas = net.padded(self.raw.new_zeros(rows, channels, height, width))
+        nothing = self.raw.new_zeros(rows, net.channels, height, width)
+        shift = None if self.shift is None else self.shift.view_as(nothing)
+        heard, before = net.around(self.raw, nothing), net.before()
+        canvas = F.pad(nothing, (radius, radius, radius, 0))  # zeros above and beside, where nothing is ever shown
         for r in range(height):
             for c in range(width):
                 at = (..., slice(r, r + 1), slice(c, c + 1))
-                near = canvas[..., r : r + radius + 1, c : c + 2 * radius + 1]
-                raw = self.raw[at] + net.correction(heard[at] + net.seen(near))
+                shown = F.linear(canvas[..., r : r + radius + 1, c : c + 2 * radius + 1].flatten(1), before)
+                raw = self.raw[at] + net.correction(heard[at] + shown[..., None, None])
                 law = self.one_place(raw, None if shift is None else shift[at].flatten(1))
                 canvas[..., r + radius, c + radius] = place(at, law)[..., 0, 0]
         return canvas[..., radius:, radius : radius + width].contiguous()
