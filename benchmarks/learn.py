@@ -5,7 +5,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import replace
+from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
 import torch
@@ -49,7 +49,7 @@ def starts(
     name: str, settings: Any, seeds: Iterable[int], result: Callable[[int], dict[str, float]]
 ) -> list[dict[str, float]]:
     """The result of every seed; those that were found before with the same settings are read."""
-    digest = hashlib.sha256(repr(settings).encode()).hexdigest()[:12]
+    digest = hashlib.sha256(repr(_chosen(settings)).encode()).hexdigest()[:12]
     file = WORK / f"{name}-{digest}.json"
     found = json.loads(file.read_text()) if file.exists() else {}
     for seed in map(str, seeds):  # the keys of JSON are words
@@ -58,3 +58,13 @@ def starts(
             WORK.mkdir(exist_ok=True)
             write_atomically(file, json.dumps(found).encode())
     return [found[str(seed)] for seed in seeds]
+
+
+def _chosen(settings: Any) -> Any:
+    """What was chosen in them other than by default, so that a knob which is new and left alone changes no result's name."""
+    if isinstance(settings, tuple):
+        return tuple(map(_chosen, settings))
+    if not is_dataclass(settings):
+        return settings
+    pairs = ((f.name, getattr(settings, f.name), f.default) for f in fields(settings))
+    return type(settings).__name__, [(name, _chosen(value)) for name, value, default in pairs if value != default]

@@ -44,7 +44,8 @@ CASES = {
         "kirby", "nats", CLASSICAL, DELTA, 1, 20, "plain C: median 0.176, 0.105 to 0.335; after 800,000 rounds 0.080"
     ),
     "kirby": Case(
-        "kirby", "nats", HelmholtzConfig(layers=(4, 1), draws=20), replace(BOLD, steps=1500), 10, 20, "0.080, as above"
+        "kirby", "nats", HelmholtzConfig(layers=(4, 1), draws=20, start=1.7), replace(BOLD, steps=1000), 24, 20,
+        "0.080, as above",
     ),
     "bars": Case(
         "bars", "bits", HelmholtzConfig(layers=(8, 1), draws=30), BOLD, 5, 12,
