@@ -120,6 +120,14 @@ class Dreams(Protocol):
 
 
 @runtime_checkable
+class Tempers(Protocol):
+    """Dreams at a temperature: the machine in which every choice that makes a dream is made by its law to the
+    power of 1 / temperature; 1 is the machine itself. BadInput for a temperature that cannot be."""
+
+    def tempered(self, temperature: float) -> "Model": ...
+
+
+@runtime_checkable
 class Surprised(Protocol):
     """-log p(x) in nats per example; of the observed entries where `observed` is given.
 

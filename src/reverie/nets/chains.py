@@ -79,6 +79,9 @@ class Chain(Placed):
             parts.append(belief(parts[-1]).mean)
         return self._join(parts[1:]).view(*self._batch, -1)
 
+    def tempered(self, temperature: float) -> "Chain":
+        return Chain([belief.tempered(temperature) for belief in self.beliefs], self.start, self.down, self.soft)
+
 
 class Thought:
     """The laws of some layers for N rows, each with what was drawn or seen there."""

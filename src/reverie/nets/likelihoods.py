@@ -9,8 +9,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from reverie.core.bytes import LogisticMixture
 from reverie.core.counts import NegativeBinomial, Poisson
-from reverie.core.distributions import Bernoulli, Factorised, Gaussian, Lattice, LogisticMixture
+from reverie.core.distributions import Bernoulli, Factorised, Gaussian, Lattice
 from reverie.core.errors import BadInput
 from reverie.core.sequential import Conditional
 from reverie.core.space import Column, Kind, Space
