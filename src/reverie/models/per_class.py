@@ -36,6 +36,10 @@ class PerClass(Labelled):
         each = [machine.learners() for machine in self.machines]
         return {name: [p for learners in each for p in learners[name]] for name in each[0]}
 
+    def explained(self) -> dict[str, str]:
+        told: dict[str, str] = self.machines[0].explained()
+        return told
+
     def prepare(self, data: Any) -> None:
         for y, machine in enumerate(self.machines):
             machine.prepare(data.of_label(y))
