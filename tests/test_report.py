@@ -207,3 +207,28 @@ def test_the_command_repeats_the_run(written, digits, tmp_path):
     run.config["command"] = "reverie train digits --minutes 5 --out 'my run' --resume"
     assert command(Scene(run, digits, [])) == "reverie train digits --steps 12 --out 'my run'"
     del run.config["command"]
+
+
+@pytest.mark.parametrize("name", ["kirby", "digits"])
+def test_a_machine_with_layers_shows_its_units(tmp_path, name, digits):
+    data = digits if name == "digits" else open_data("kirby", count=200)
+    config = MODELS["helmholtz"].Config(layers=(30, 4), draws=2)
+    run = trained(tmp_path / "h", data, "helmholtz", config)
+    page = Page(write_report(run, data, []).read_text("utf-8"))
+    assert page.sections == [*EVERY[:6], "layers", *[room for room in EVERY[6:] if room != "scores"]]
+    shown = [alt for tag, given in page.tags if tag == "img" and "fantasy" in (alt := given.get("alt") or "")]
+    assert sum("of layer 1:" in alt for alt in shown) == 24  # the strongest of 30
+    assert sum("of layer 2:" in alt for alt in shown) == 4
+    assert "24 of 30 units" in page.text
+    assert "All 4 units" in page.text
+
+
+def test_fields_are_painted_grey_where_there_is_nothing(written, digits):
+    scene = Scene(written[0], digits, [])
+    field = torch.zeros(2, 1, 8, 8)
+    field[0, 0, 0], field[0, 0, 1] = 3.0, -3.0
+    painted = scene.paint_field(field)
+    assert set(painted[0, 0, 0]) == {255}
+    assert set(painted[0, 0, 1]) == {0}
+    assert set(painted[0, 0, 2:].flatten()) == {128}
+    assert set(painted[1].flatten()) == {128}  # a unit without weights

@@ -8,7 +8,7 @@ import tyro
 
 from reverie.core import abilities
 from reverie.core.errors import BadInput
-from reverie.core.model import Repairs
+from reverie.core.model import Repairs, Tempers
 from reverie.data import BUILTIN, DataConfig
 from reverie.data.codecs import Table
 from reverie.inputs import (
@@ -73,6 +73,7 @@ def dream(
     seed: int = 0,
     out: Place = "dreams.png",
     exact: bool = False,
+    temperature: float = 1.0,
     given: Annotated[str, tyro.conf.arg(metavar="LABEL")] = "",
 ) -> None:
     """Dream new examples.
@@ -83,11 +84,15 @@ def dream(
         seed: of the latents
         out: a .png of a grid, an .npy array (n, *shape) in world units, or a .csv of rows of a table
         exact: draws from p(x) with the grain of p(x|z), not its mean
+        temperature: below 1 the machine is surer of what it dreams, above 1 less sure: every choice that makes a dream is made by its law to the power of 1 / temperature
     """
     opened = Run.load(run)
     at_least(n, 1, "-n")
+    model = opened.model
+    if temperature != 1:
+        model = able(opened, Tempers, "dream at another temperature").tempered(temperature)
     torch.manual_seed(seed)
-    x = opened.codec.to_world(abilities.dream(opened.model, n, read_given(opened, given, n), exact))
+    x = opened.codec.to_world(abilities.dream(model, n, read_given(opened, given, n), exact))
     save_examples(Path(out), x, max(1, round(n**0.5)), opened.codec)
 
 

@@ -7,8 +7,9 @@ import torch
 from scipy.stats import chi2
 
 from reverie.core import corruption as corruptions
+from reverie.core.bytes import Binned, LogisticMixture
 from reverie.core.corruption import Corruption, GaussianNoise, PoissonNoise, SaltAndPepper
-from reverie.core.distributions import Bernoulli, Binned, Gaussian, Lattice, LogisticMixture
+from reverie.core.distributions import Bernoulli, Gaussian, Lattice
 from reverie.core.errors import BadInput
 
 BYTES = torch.arange(256) / 127.5 - 1

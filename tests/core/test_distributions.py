@@ -6,7 +6,12 @@ import math
 import pytest
 import torch
 
-from reverie.core.distributions import Bernoulli, Binned, Gaussian, Lattice, LogisticMixture, snap
+from reverie.core.bytes import Binned, LogisticMixture
+from reverie.core.counts import Poisson
+from reverie.core.distributions import Bernoulli, Gaussian, Lattice
+from reverie.core.errors import BadInput
+from reverie.core.lattice import snap
+from reverie.core.table import Category
 
 BYTES = torch.arange(256) / 127.5 - 1
 
@@ -124,3 +129,52 @@ def test_float32_agrees_with_float64(m):
     x = BYTES[torch.randint(256, (1, 50))].double()
     small = LogisticMixture(p.loc.float(), p.log_scale.float(), p.logits.float(), 1)
     torch.testing.assert_close(small.log_prob(x.float()).double(), p.log_prob(x), rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("temperature", [0.4, 1.0, 2.5])
+@pytest.mark.parametrize("kind", ["bits", "table", "one logistic", "three logistics", "categories"])
+def test_at_a_temperature_probabilities_are_powers(kind, temperature):
+    law, values = {
+        "bits": lambda: (Bernoulli(torch.randn(1, 5).double()), torch.arange(2.0)),
+        "table": lambda: (Lattice(torch.randn(1, 5, 256).double(), BYTES.double()), BYTES),
+        "one logistic": lambda: (logistic(1, 5, dtype=torch.float64), BYTES),
+        "three logistics": lambda: (logistic(3, 5, dtype=torch.float64), BYTES),
+        "categories": lambda: (Category(torch.randn(1, 5, 4).double()), torch.arange(4.0)),
+    }[kind]()
+    values = values.double()
+    every = values.view(-1, 1).expand(-1, 5)
+    expected = torch.softmax(torch.stack([law.terms(row[None])[0] for row in every]) / temperature, 0)
+    hot = law.tempered(temperature)
+    found = torch.stack([hot.terms(row[None])[0] for row in every]).exp()
+    torch.testing.assert_close(found, expected, rtol=0, atol=2e-5)
+    if kind == "categories":
+        assert torch.equal(hot.mean, law.mean)
+    else:
+        torch.testing.assert_close(hot.mean[0], values @ expected, rtol=0, atol=2e-5)
+    n = 20_000
+    drawn = hot.sample(n)[:, 0]
+    assert drawn.shape == (n, 5)
+    mean, square = values @ expected, values.square() @ expected
+    assert ((drawn.mean(0) - mean).abs() < 4.5 * ((square - mean.square()) / n).sqrt() + 1e-6).all()
+    assert (drawn[:1000].unsqueeze(-1) - values).abs().min(-1).values.max() < 1e-6
+
+
+def test_bytes_at_a_temperature_are_the_same_however_many_are_held_at_once(monkeypatch):
+    law = LogisticMixture(torch.randn(7, 2, 1, 2, 3), torch.randn(7, 2, 1, 2, 3) - 3, torch.randn(7, 2, 1, 2, 3), 3)
+    hot, x = law.tempered(0.6), BYTES[torch.randint(256, (7, 1, 2, 3))]
+    together = hot.mean, hot.log_prob(x), hot.log_prob(x[:1])
+    monkeypatch.setattr(type(hot), "at_once", 13)
+    for a, b in zip(together, (hot.mean, hot.log_prob(x), hot.log_prob(x[:1])), strict=True):
+        torch.testing.assert_close(a, b)
+    assert hot.sample().shape == x.shape
+    assert hot.sample(4).shape == (4, *x.shape)
+
+
+def test_a_gaussian_at_a_temperature_is_wider_and_what_has_no_name_is_refused():
+    law, x = Gaussian(torch.randn(1, 3), torch.randn(3)), torch.randn(2, 3)
+    hot = law.tempered(2.5)
+    (a, b), (c, d) = law.log_prob(x), hot.log_prob(x)
+    torch.testing.assert_close(c - d, (a - b) / 2.5)
+    torch.testing.assert_close(hot.sample(50_000).var(0)[0], 2.5 * law.scale.square(), rtol=0.05, atol=0)
+    with pytest.raises(BadInput, match="Poisson is known at temperature 1"):
+        Poisson(torch.zeros(1, 2)).tempered(2.0)

@@ -5,7 +5,8 @@ import itertools
 import pytest
 import torch
 
-from reverie.core.distributions import Bernoulli, Gaussian, Lattice, LogisticMixture
+from reverie.core.bytes import LogisticMixture
+from reverie.core.distributions import Bernoulli, Gaussian, Lattice
 from reverie.core.errors import BadInput
 from reverie.core.space import Column, Space
 from reverie.nets import conv, mlp

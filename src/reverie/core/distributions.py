@@ -17,7 +17,7 @@ from torch import Tensor
 from reverie.core.bits import bits_log_prob, coins
 from reverie.core.corruption import Corruption, GaussianNoise, as_corruption, enumerated
 from reverie.core.errors import BadInput
-from reverie.core.lattice import byte_values, draw_levels, logistic_table, snap
+from reverie.core.lattice import draw_levels
 
 
 class Distribution(ABC):
@@ -42,6 +42,10 @@ class Distribution(ABC):
         `z` (B, Z) is a draw from q, used where there is no closed form (the estimate is then unbiased).
         """
         return q.log_prob(z) - self.log_prob(z)
+
+    def tempered(self, temperature: float) -> Any:
+        """The law in which every choice that a draw makes is made by its own law to the power of 1 / temperature, normalised."""
+        raise BadInput(f"a {type(self).__name__} is known at temperature 1 alone")
 
 
 class Placed(Distribution):
@@ -155,6 +159,9 @@ class Gaussian(Reparameterised, Factorised):
         trust = variance / (variance + noise**2)
         return Gaussian(self.loc + trust * (y - self.loc), 0.5 * torch.log(trust * noise**2), self.event_dims).sample()
 
+    def tempered(self, temperature: float) -> "Gaussian":
+        return Gaussian(self.loc, self.log_scale + 0.5 * math.log(temperature), self.event_dims)
+
     def blurred(self, noise: float) -> "Gaussian":
         return Gaussian(self.loc, 0.5 * torch.log(torch.exp(2 * self.log_scale) + noise**2), self.event_dims)
 
@@ -186,8 +193,11 @@ class Bernoulli(Factorised):
             return bits_log_prob(self.logits.flatten(-self.event_dims), x.flatten(-self.event_dims))
         return super().log_prob(x, observed)
 
+    def tempered(self, temperature: float) -> "Bernoulli":
+        return Bernoulli(self.logits / temperature, self.event_dims)
+
     def table(self, rows: slice) -> tuple[Tensor, Tensor]:
-        logits = _rows(self.logits, rows)
+        logits = rows_of(self.logits, rows)
         return F.logsigmoid(torch.stack([-logits, logits], -1)), torch.arange(2, device=logits.device).to(logits)
 
     def denoise(self, y: Tensor, noise: float) -> Tensor:
@@ -221,8 +231,11 @@ class Lattice(Factorised):
         log_p = self.log_p.expand(*x.shape, -1)
         return log_p.gather(-1, self.levels(x).unsqueeze(-1)).squeeze(-1)
 
+    def tempered(self, temperature: float) -> "Lattice":
+        return Lattice(self.log_p / temperature, self.values, self.event_dims)
+
     def table(self, rows: slice) -> tuple[Tensor, Tensor]:
-        return _rows(self.log_p, rows), self.values
+        return rows_of(self.log_p, rows), self.values
 
     def levels(self, x: Tensor) -> Tensor:
         """The index of each entry of x in `values`."""
@@ -230,98 +243,5 @@ class Lattice(Factorised):
         return torch.round((x - self.values[0]) / step).long().clamp(0, len(self.values) - 1)
 
 
-class Binned(Factorised):
-    """Bytes by a Gaussian density: the mass of a bin is its width times the density at its centre.
-
-    Over an endless lattice these masses sum to one, to within exp(-2 pi^2 s^2) for a deviation of s
-    bytes; what falls outside 0..255 is wasted, so a surprise is never flattered.
-    """
-
-    width = 2 / 255
-
-    def __init__(self, density: Gaussian):
-        self.density, self.event_dims = density, density.event_dims
-
-    @property
-    def mean(self) -> Tensor:
-        return self.density.mean
-
-    def sample(self, n: int | None = None) -> Tensor:
-        return snap(self.density.sample(n))
-
-    def terms(self, x: Tensor) -> Tensor:
-        return self.density.terms(x) + math.log(self.width)
-
-    def table(self, rows: slice) -> tuple[Tensor, Tensor]:
-        values, loc = byte_values(self.density.loc), _rows(self.density.loc, rows).unsqueeze(-1)
-        log_scale = _rows(self.density.log_scale.expand_as(self.density.loc), rows).unsqueeze(-1)
-        return Gaussian(loc, log_scale).terms(values) + math.log(self.width), values
-
-    def denoise(self, y: Tensor, noise: float) -> Tensor:
-        return snap(self.density.denoise(y, noise))
-
-    def blurred(self, noise: float) -> Gaussian:
-        return self.density.blurred(noise)
-
-
-class LogisticMixture(Factorised):
-    """Bytes: a mixture of logistic densities, each integrated over the 256 bins of [-1, 1]; the first and
-    last bin take the tails, so the masses sum to one (Salimans, Karpathy, Chen, Kingma 2017, arXiv 1701.05517).
-
-    `loc`, `log_scale`, `logits`: (*batch, M, *event), the last unnormalised mixture weights.
-
-    >>> one = torch.zeros(1, 1, 1)
-    >>> p = LogisticMixture(one, one, one)
-    >>> everything = torch.stack([p.log_prob(v.view(1, 1)) for v in torch.arange(256) / 127.5 - 1])
-    >>> round(everything.exp().sum().item(), 5)
-    1.0
-    """
-
-    half_bin = 1 / 255
-
-    def __init__(self, loc: Tensor, log_scale: Tensor, logits: Tensor, event_dims: int = 1):
-        self.loc, self.log_scale, self.logits, self.event_dims = loc, log_scale, logits, event_dims
-        self.axis = -event_dims - 1
-
-    @property
-    def mean(self) -> Tensor:
-        """The mean of the undiscretised mixture, cut to [-1, 1] (tails beyond the edges pile up in the last bins)."""
-        if self.loc.shape[self.axis] == 1:
-            return self.loc.squeeze(self.axis).clamp(-1, 1)
-        return (torch.softmax(self.logits, self.axis) * self.loc.clamp(-1, 1)).sum(self.axis)
-
-    def sample(self, n: int | None = None) -> Tensor:
-        loc, log_scale, logits = self.loc, self.log_scale, self.logits
-        if n is not None:
-            loc, log_scale, logits = (p.expand(n, *p.shape) for p in (loc, log_scale, logits))
-        if loc.shape[self.axis] > 1:
-            gumbel = -torch.empty_like(loc).exponential_().log()
-            chosen = (logits + gumbel).argmax(self.axis, keepdim=True)
-            loc, log_scale = loc.gather(self.axis, chosen), log_scale.gather(self.axis, chosen)
-        u = torch.rand_like(loc).clamp(1e-7, 1 - 1e-7)
-        return snap((loc + log_scale.exp() * torch.logit(u)).squeeze(self.axis))
-
-    def terms(self, x: Tensor) -> Tensor:
-        x = x.unsqueeze(self.axis)
-        inverse = torch.exp(-self.log_scale)
-        centred = x - self.loc
-        above = inverse * (centred + self.half_bin)
-        below = inverse * (centred - self.half_bin)
-        # S(above) - S(below) = S(above) S(-below) (1 - exp(below - above)), and above - below does not
-        # depend on x: three terms that each stay finite however far x is from loc.
-        log_left, log_right = F.logsigmoid(above), F.logsigmoid(-below)
-        log_width = torch.log(-torch.expm1(-2 * self.half_bin * inverse))
-        inside = log_left + log_right + log_width
-        edge = 1 - self.half_bin
-        log_mass = torch.where(x < -edge, log_left, torch.where(x > edge, log_right, inside))
-        if self.loc.shape[self.axis] == 1:
-            return log_mass.squeeze(self.axis)
-        return torch.logsumexp(log_mass + torch.log_softmax(self.logits, self.axis), self.axis)
-
-    def table(self, rows: slice) -> tuple[Tensor, Tensor]:
-        loc, log_scale, logits = (_rows(part, rows) for part in (self.loc, self.log_scale, self.logits))
-        return logistic_table(loc, log_scale, logits, self.axis), byte_values(loc)
-
-
-def _rows(parameter: Tensor, rows: slice) -> Tensor:
+def rows_of(parameter: Tensor, rows: slice) -> Tensor:
     return parameter if len(parameter) == 1 else parameter[rows]

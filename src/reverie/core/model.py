@@ -80,6 +80,10 @@ class Model(nn.Module, ABC):
         """The losses of one round, lazily: code after a `yield` sees the step taken."""
         raise NotImplementedError(f"{type(self).__name__} has no phases; it is solved in closed form")
 
+    def explained(self) -> dict[str, str]:
+        """What is told of a learner, in plain words; of those left out it is the loss."""
+        return {}
+
     def labels(self, n: int, given: Tensor | None) -> Tensor | None:
         """`given` itself (n,), or n drawn labels where there are any to condition on and none is given; else None."""
         if given is not None:
@@ -117,6 +121,36 @@ class Dreams(Protocol):
     """Knows by itself what it has in mind when it dreams: (n, *shape), without the grain of p(x|z)."""
 
     def dream(self, n: int, given: Tensor | None = None) -> Tensor: ...
+
+
+@runtime_checkable
+class Tempers(Protocol):
+    """Dreams at a temperature: the machine in which every choice that makes a dream is made by its law to the
+    power of 1 / temperature; 1 is the machine itself. BadInput for a temperature that cannot be."""
+
+    def tempered(self, temperature: float) -> "Model": ...
+
+
+@runtime_checkable
+class Layered(Protocol):
+    """Has layers of units that can be looked at one by one, layer 0 next to the data."""
+
+    @property
+    def units(self) -> tuple[int, ...]:
+        """How many there are in each layer."""
+        ...
+
+    def receptive(self, layer: int) -> Tensor:
+        """(units, *shape) what each of them looks for in an example."""
+        ...
+
+    def projective(self, layer: int) -> Tensor:
+        """(units, *shape) what each of them adds to a dream."""
+        ...
+
+    def fantasies(self, layer: int, units: Sequence[int], n: int) -> Tensor:
+        """(len(units), *shape) the mean of n dreams in which that unit is on."""
+        ...
 
 
 @runtime_checkable

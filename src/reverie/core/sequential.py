@@ -76,5 +76,24 @@ class Sequential(Distribution):
         """What is expected at each place if all before it is as was expected."""
         return self.walk(lambda at, law: law.mean)
 
+    def tempered(self, temperature: float) -> "Sequential":
+        return Tempered(self, temperature)
+
+
+class Tempered(Sequential):
+    """Each place, given those before it, at another temperature."""
+
+    def __init__(self, law: Sequential, temperature: float):
+        self.law, self.temperature = law, temperature
+
+    def whole(self, x: Tensor) -> Tensor:
+        return self.complete(x, None)[1]
+
+    def walk(self, place: Place) -> Tensor:
+        return self.law.walk(lambda at, law: place(at, law.tempered(self.temperature)))
+
+    def repeated(self, n: int) -> Sequential:
+        return Tempered(self.law.repeated(n), self.temperature)
+
 
 Conditional = Factorised | Sequential  # what a p(x|z) may be for its missing entries to be drawn

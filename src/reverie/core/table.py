@@ -26,6 +26,9 @@ class Category(Lattice):
     def mean(self) -> Tensor:
         return self.log_p.argmax(-1).to(self.log_p.dtype)
 
+    def tempered(self, temperature: float) -> "Category":
+        return Category(self.log_p / temperature, self.event_dims)
+
     def terms(self, x: Tensor) -> Tensor:
         known = (x >= 0) & (x < len(self.values)) & (x.frac() == 0)
         return torch.where(known, super().terms(torch.where(known, x, 0.0)), -math.inf)
@@ -73,6 +76,9 @@ class Table(Factorised):
 
     def terms(self, x: Tensor) -> Tensor:
         return self._each(lambda part, c: part.terms(x[..., c]))
+
+    def tempered(self, temperature: float) -> "Table":
+        return Table([part.tempered(temperature) for part in self.parts], self.columns)
 
     def denoise(self, y: Tensor, noise: float) -> Tensor:
         return self._each(lambda part, c: part.denoise(y[..., c], noise))

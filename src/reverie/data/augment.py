@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from reverie.core.distributions import snap
+from reverie.core.lattice import snap
 from reverie.core.recipe import TrainingConfig
 from reverie.core.space import Kind
 

@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -139,6 +139,56 @@ class Helmholtz(LatentModel):
         if not self.classes or given is None:
             return z
         return torch.cat([z, F.one_hot(given, self.classes).to(z.dtype)], 1)
+
+    def explained(self) -> dict[str, str]:
+        rule, recognise = self.config.rule, self.config.recognise
+        if rule == "vimco" or (rule == "reweighted" and recognise == "wake"):
+            recogniser = "Awake: how sure the recogniser is of the causes that it sees (-log q, nats)"
+        else:
+            recogniser = "Asleep: how much of the true causes of a dream the recogniser misses (-log q, nats)"
+        return {"dreamer": "Awake: the free energy of examples (nats)", "recogniser": recogniser}
+
+    @property
+    def units(self) -> tuple[int, ...]:
+        return self.config.layers
+
+    @torch.no_grad()
+    def receptive(self, layer: int) -> Float[Tensor, "units *shape"]:
+        """Weights of recognition; of a higher layer, those of the layer below weighted by its own and summed, as if all below it
+        were linear (Lee, Ekanadham & Ng 2008)."""
+        if self.space.columns:
+            raise BadInput("a column of a table may be seen as several numbers; units have no field of one for each")
+        layers: list[Any] = list(self.recogniser)
+        first, *above = layers[: layer + 1]
+        field = first.weight[:, : self.space.dims]
+        for belief in above:
+            field = belief.weight @ field
+        return field.unflatten(1, self.space.shape)
+
+    @torch.no_grad()
+    def projective(self, layer: int) -> Float[Tensor, "units *shape"]:
+        """Weights of generation, to logits of bits or to locations of other numbers; of a higher layer, as if all below
+        it were linear."""
+        layers: list[Any] = list(self.dreamer)
+        field = self.shown.located()[:, : self.units[0]]
+        for belief in layers[:0:-1][:layer]:
+            field = field @ belief.weight
+        return field.T.unflatten(1, self.space.shape)
+
+    @torch.no_grad()
+    def fantasies(self, layer: int, units: Sequence[int], n: int) -> Float[Tensor, "few *shape"]:
+        """The mean of p(x|z) over n dreams in which a unit is switched on: all above and beside it is as it was dreamt, the same
+        for every unit; all below it is dreamt with it on."""
+        z = self.prior.sample(n).split(self.units, 1)[layer]
+        labels, made = self.labels(n, None), []
+        layers: list[Any] = list(self.dreamer)
+        for unit in units:
+            h = z.clone()
+            h[:, unit] = 1
+            for belief in layers[len(self.units) - layer :]:
+                h = belief(h).place(torch.rand(n, belief.size).to(h))
+            made.append(self.decode(h, labels).mean.mean(0))
+        return torch.stack(made)
 
     @torch.no_grad()
     def prepare(self, data: Any) -> None:

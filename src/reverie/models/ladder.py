@@ -53,10 +53,10 @@ class LadderConfig:
 
 class TopDown(Reparameterised):
     """The latents of all groups, flattened (B, Z): each group is Gaussian, given those above it and, with
-    `seen` (what a picture showed at each scale), given the picture. Without it, this is the prior."""
+    `seen` (what a picture showed at each scale), given the picture. Without it, this is the prior, at a `temperature`."""
 
-    def __init__(self, net: Ladder, n: int, seen: list[Tensor] | None = None):
-        self.net, self.n, self.seen = net, n, seen
+    def __init__(self, net: Ladder, n: int, seen: list[Tensor] | None = None, temperature: float = 1.0):
+        self.net, self.n, self.seen, self.temperature = net, n, seen, temperature
 
     @property
     def size(self) -> int:
@@ -82,6 +82,9 @@ class TopDown(Reparameterised):
         like = self.net.start.new_zeros(self.n, self.size)
         return self.place(like) if self.seen is not None else self.place(like[:1])[0]
 
+    def tempered(self, temperature: float) -> "TopDown":
+        return TopDown(self.net, self.n, self.seen, temperature)
+
     def frozen(self) -> "Reparameterised":
         raise NotImplementedError("a ladder has no frozen posterior; use the objectives elbo or iwae")
 
@@ -89,7 +92,7 @@ class TopDown(Reparameterised):
         """z (*more, B, Z) itself, or that which noise becomes, and its log-probability (*more, B)."""
         start = noise if z is None else z
         assert start is not None
-        down = descend(self.net, start.reshape(-1, self.size), self.seen, placed=z is not None)
+        down = descend(self.net, start.reshape(-1, self.size), self.seen, z is not None, self.temperature)
         log_prob = down.log_prior if self.seen is None else down.log_q
         return down.z.view(start.shape), log_prob.view(start.shape[:-1])
 
@@ -104,7 +107,7 @@ class Down(NamedTuple):
     h: Tensor  # the state at the end of it
 
 
-def descend(net: Ladder, start: Tensor, seen: list[Tensor] | None, placed: bool) -> Down:
+def descend(net: Ladder, start: Tensor, seen: list[Tensor] | None, placed: bool, temperature: float = 1.0) -> Down:
     """Down the ladder with `start` (N, Z): z itself where it is `placed`, otherwise noise that becomes z.
 
     What is `seen` has N rows, or a number of them that N is a multiple of: then they are repeated.
@@ -117,7 +120,7 @@ def descend(net: Ladder, start: Tensor, seen: list[Tensor] | None, placed: bool)
     log_prior, log_q, kls = start.new_zeros(n), start.new_zeros(n), []
     for part, event, (scale, rung) in zip(parts, net.events, down.rungs(), strict=True):
         p_mean, p_scale, h = rung.prior(down.h)
-        p = Gaussian(p_mean, p_scale, 3)
+        p = Gaussian(p_mean, p_scale, 3).tempered(temperature)
         view = views[scale] if views else None
         q = p if view is None else Gaussian(*rung.posterior(down.h, view), 3)
         z = part.view(n, *event) if placed else q.place(part.view(n, *event))

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from reverie.core.corruption import Corruption, GaussianNoise
 from reverie.core.distributions import Distribution, Placed
+from reverie.core.errors import BadInput
 from reverie.core.model import Estimate
 from reverie.core.sequential import Conditional
 from reverie.maths import bounds
@@ -44,6 +45,11 @@ class LatentModel(Labelled):
     @torch.no_grad()
     def sample(self, n: int, given: Int[Tensor, " n"] | None = None) -> Float[Tensor, "n *shape"]:
         return self._joint(n, self.labels(n, given))[1].view(n, *self.space.shape)
+
+    def tempered(self, temperature: float) -> "LatentModel":
+        """The machine that dreams at another temperature; 1 is this one. A bit's logit is divided by it, a Gaussian's variance
+        multiplied: every choice on the way from p(z) to x is made by its law, given those before it, to the power of 1 / temperature."""
+        return self if temperature == 1 else Tempered(self, temperature)
 
     def _surprise(self, x: Tensor, observed: Tensor | None, draws: int, given: Tensor | None) -> Estimate:
         return bounds.surprise(self, x, draws, observed, given)
@@ -112,3 +118,39 @@ class LatentModel(Labelled):
         z = self.prior.sample(n)
         parts = zip(z.split(1024), [None] * n if labels is None else labels.split(1024), strict=False)
         return z, torch.cat([self.decode(part, given).sample().flatten(1) for part, given in parts])
+
+
+class Tempered(LatentModel):
+    """A machine at a temperature, below 1 surer of what it dreams and above 1 less sure; it recognises as it did at 1.
+
+    >>> from reverie.models.vae import VAE, VAEConfig
+    >>> vae = VAE(VAEConfig(latent=2, width=8, prior="normal"), Space((1, 4, 4), "bit"))
+    >>> vae.tempered(0.25).prior.sample(1000).std() < 0.6
+    tensor(True)
+    """
+
+    coldest, hottest = 0.01, 100.0
+
+    def __init__(self, model: LatentModel, temperature: float):
+        if not self.coldest <= temperature <= self.hottest:
+            raise BadInput(
+                f"the temperature is {temperature}; give one from {self.coldest:g} to {self.hottest:g}, "
+                "where 1 is the machine as it learned"
+            )
+        super().__init__(model.config, model.space, model.classes)
+        self.model, self.temperature, self.label_shares = model, temperature, model.label_shares
+        self.sweeps, self.doubt, self.method, self.linear_start = (
+            model.sweeps, model.doubt, model.method, model.linear_start,
+        )  # fmt: skip
+
+    @property
+    def prior(self) -> Distribution:  # type: ignore[override]
+        law: Distribution = self.model.prior.tempered(self.temperature)
+        return law
+
+    def encode(self, x: Tensor, observed: Tensor | None = None, given: Tensor | None = None) -> Placed:
+        return self.model.encode(x, observed, given)
+
+    def decode(self, z: Tensor, given: Tensor | None = None) -> Conditional:
+        law: Conditional = self.model.decode(z, given).tempered(self.temperature)
+        return law

@@ -8,8 +8,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from reverie.core.bytes import Binned
 from reverie.core.config import knob
-from reverie.core.distributions import Binned, Factorised, Gaussian
+from reverie.core.distributions import Factorised, Gaussian
 from reverie.core.errors import BadInput
 from reverie.core.model import Estimate, Model
 from reverie.core.recipe import TrainingConfig

@@ -1,5 +1,6 @@
 """A machine for each label."""
 
+import copy
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 from reverie.core import abilities
 from reverie.core.corruption import Corruption
 from reverie.core.errors import BadInput
-from reverie.core.model import Batch, Estimate, Model, Phase, Repairs, Surprised
+from reverie.core.model import Batch, Estimate, Model, Phase, Repairs, Surprised, Tempers
 from reverie.core.recipe import TrainingConfig
 from reverie.core.space import Space
 from reverie.models.labelled import Labelled
@@ -34,6 +35,10 @@ class PerClass(Labelled):
     def learners(self) -> dict[str, Any]:
         each = [machine.learners() for machine in self.machines]
         return {name: [p for learners in each for p in learners[name]] for name in each[0]}
+
+    def explained(self) -> dict[str, str]:
+        told: dict[str, str] = self.machines[0].explained()
+        return told
 
     def prepare(self, data: Any) -> None:
         for y, machine in enumerate(self.machines):
@@ -84,6 +89,14 @@ class PerClass(Labelled):
     def dream(self, n: int, given: Int[Tensor, " n"] | None = None) -> Float[Tensor, "n *shape"]:
         """What the machines have in mind, without the grain of p(x|z)."""
         return self._by(given, n, lambda machine, rows: abilities.dream(machine, len(rows)))
+
+    def tempered(self, temperature: float) -> "PerClass":
+        """The machines, each at another temperature; labels are as frequent as before."""
+        if not all(isinstance(machine, Tempers) for machine in self.machines):
+            raise BadInput(f"a {type(self.machines[0]).__name__} cannot dream at another temperature")
+        made = copy.deepcopy(self)
+        made.machines = nn.ModuleList(machine.tempered(temperature) for machine in self.machines)
+        return made
 
     def _by(self, given: Tensor | None, n: int, made: Any) -> Tensor:
         labels = self.labels(n, given)

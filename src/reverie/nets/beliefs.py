@@ -4,6 +4,7 @@ A belief is the layer, with its weights; called with h it gives the law of z, wh
 of them in closed form: two matrix products, no graph.
 """
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from functools import cached_property
@@ -72,10 +73,19 @@ class Belief(nn.Module, ABC):
     """p(z|h) for z (N, size) and h (N, inputs); with `inputs` 0, p(z)."""
 
     size: int
+    outward: tuple[str, ...] = ("weight", "bias")  # the parameters that logits are linear in
 
     @abstractmethod
     def forward(self, h: Float[Tensor, "n inputs"], copies: int = 1) -> Law:
         """The law of `copies` times n rows."""
+
+    @torch.no_grad()
+    def tempered(self, temperature: float) -> "Belief":
+        """The layer with every logit divided by the temperature."""
+        made = copy.deepcopy(self)
+        for name in self.outward:
+            getattr(made, name).div_(temperature)
+        return made
 
 
 def _weights(size: int, inputs: int, start: float) -> nn.Parameter:
@@ -121,6 +131,8 @@ class Darn(Belief):
     """Bits one after another, P(z_i = 1) = sigmoid(b_i + W_i h + V_i z_<i): a fully visible sigmoid belief network beside h, the
     layer of a deep autoregressive network (Gregor, Danihelka, Mnih, Blundell & Wierstra 2014, arXiv 1310.8499)."""
 
+    outward = ("weight", "bias", "before")
+
     def __init__(self, inputs: int, size: int, start: float = 1.0):
         super().__init__()
         self.size = size
@@ -158,6 +170,8 @@ class DarnLaw(Walked):
 class Nade(Belief):
     """Bits one after another through hidden units that they share, P(z_i = 1) = sigmoid(b_i + W_i h + V_i sigmoid(c + U h + R_<i z_<i))
     (Larochelle & Murray 2011; beside h as in Bornschein & Bengio 2015, arXiv 1406.2751). As many hidden units as bits."""
+
+    outward = ("weight", "bias", "write")
 
     def __init__(self, inputs: int, size: int, start: float = 1.0):
         super().__init__()

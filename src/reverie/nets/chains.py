@@ -79,6 +79,9 @@ class Chain(Placed):
             parts.append(belief(parts[-1]).mean)
         return self._join(parts[1:]).view(*self._batch, -1)
 
+    def tempered(self, temperature: float) -> "Chain":
+        return Chain([belief.tempered(temperature) for belief in self.beliefs], self.start, self.down, self.soft)
+
 
 class Thought:
     """The laws of some layers for N rows, each with what was drawn or seen there."""
@@ -109,6 +112,10 @@ class Shown(nn.Module):
     def forward(self, h: Tensor) -> Conditional:
         return self.likelihood(F.linear(h, self.weight, self.bias))
 
+    def located(self) -> Float[Tensor, "D inputs"]:
+        """What each input adds to where an entry of x is expected: to its logit, or its location."""
+        return self.likelihood.located(self.weight)
+
     def law(self, h: Tensor, observed: Tensor | None) -> "ShownBits | ShownLaw":
         raw = F.linear(h, self.weight, self.bias)
         if isinstance(self.likelihood, BernoulliHead) and observed is None:
@@ -134,6 +141,10 @@ class ShownInTurn(nn.Module):
     @property
     def bias(self) -> Tensor:
         return self.belief.bias  # type: ignore[return-value]
+
+    def located(self) -> Float[Tensor, "D inputs"]:
+        """What each input adds to the logit of a bit, those before it being left alone."""
+        return self.weight
 
     def forward(self, h: Tensor) -> "BitsInTurn":
         return BitsInTurn(self.belief, h, self.shape)

@@ -9,8 +9,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from reverie.core.bytes import LogisticMixture
 from reverie.core.counts import NegativeBinomial, Poisson
-from reverie.core.distributions import Bernoulli, Factorised, Gaussian, Lattice, LogisticMixture
+from reverie.core.distributions import Bernoulli, Factorised, Gaussian, Lattice
 from reverie.core.errors import BadInput
 from reverie.core.sequential import Conditional
 from reverie.core.space import Column, Kind, Space
@@ -42,6 +43,10 @@ class Head(nn.Module, ABC):
         """How many numbers the decoder must put out for one example."""
         return len(self.start)
 
+    def located(self, weight: Float[Tensor, "outputs n"]) -> Float[Tensor, "D n"]:
+        """Of weights to all outputs, those to the location of each entry."""
+        raise BadInput("the columns of a table are shown in different ways; they have no location in common")
+
     @abstractmethod
     def forward(self, raw: Float[Tensor, "B *outputs"], shift: Float[Tensor, "B shifts"] | None = None) -> Conditional:
         """p(x|z) from `outputs` numbers for each example, in any shape, its locations moved by `shift` where given."""
@@ -64,6 +69,9 @@ class EntryHead(Head):
     @abstractmethod
     def forward(self, raw: Float[Tensor, "B *outputs"], shift: Float[Tensor, "B shifts"] | None = None) -> Factorised:
         """Independent entries."""
+
+    def located(self, weight: Tensor) -> Tensor:
+        return weight[: self.shifts]
 
     def split(self, raw: Tensor, shift: Tensor | None = None, located: int = 1) -> Tensor:
         """(B, channels, *shape), with `shift` (B, D) added to the first `located` channels: those of location."""
@@ -116,6 +124,10 @@ class LogisticHead(EntryHead):
         super().__init__(shape, [*spread, *[-2.0] * components, *[0.0] * components])
         self.components = components
 
+    def located(self, weight: Tensor) -> Tensor:
+        """The mean over components."""
+        return weight[: self.components * self.shifts].unflatten(0, (self.components, -1)).mean(0)
+
     def forward(self, raw: Tensor, shift: Tensor | None = None) -> Factorised:
         loc, log_scale, logits = self.split(raw, shift, self.components).chunk(3, 1)
         return LogisticMixture(loc, log_scale.clamp(-7, 3), logits, self.event_dims)
@@ -129,6 +141,11 @@ class ByteTableHead(EntryHead):
     def __init__(self, shape: tuple[int, ...]):
         super().__init__(shape, [0.0] * 256)
         self.register_buffer("values", torch.arange(256) / 127.5 - 1, persistent=False)
+
+    def located(self, weight: Tensor) -> Tensor:
+        """The tilt towards bright bytes that comes nearest to the weights."""
+        tilt = self.values / self.values.square().sum()
+        return torch.einsum("v,vdn->dn", tilt, weight.unflatten(0, (256, -1)))
 
     def forward(self, raw: Tensor, shift: Tensor | None = None) -> Factorised:
         logits = self.split(raw).movedim(1, -1)

@@ -34,11 +34,12 @@ def learning(
     dims: int | None,
     ink: Ink,
     likelihood: bool = True,
+    explained: Mapping[str, str] = {},
 ) -> Figure:
     """Losses (T,) by learner over `rounds` (T,), and on validation examples, a panel a learner.
 
     They are nats per example where they are a `likelihood`. `dims`: the entries of one example; then a second
-    axis tells bits/dim.
+    axis tells bits/dim. `explained`: what is told of a learner, in nats, in plain words.
     """
     figure, panels = _panels(len(losses), 3.1, ink)
     x = np.asarray(rounds, dtype=float)
@@ -54,9 +55,9 @@ def learning(
             seen.append(held)
         _frame_after_the_fall(axes, x, seen)
         axes.set_xlabel("round")
-        axes.set_ylabel("nats per example" if likelihood else "loss")
+        axes.set_ylabel("nats per example" if likelihood or learner in explained else "loss")
         if len(losses) > 1:
-            axes.set_title(learner, loc="left", fontsize=10.5, family=SERIF, color=ink.text)
+            axes.set_title(explained.get(learner, learner), loc="left", fontsize=10.5, family=SERIF, color=ink.text)
         if dims:
             second = axes.secondary_yaxis("right", functions=_bits_per_dim(dims))
             second.set_ylabel("bits/dim")

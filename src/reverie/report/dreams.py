@@ -31,11 +31,12 @@ def learning(scene: Scene) -> Html | None:
             figure(made, "Dreams without their grain, from the same random seeds, as training went on."),
         )
     shown = {f"round {frames[i][0]:,}": scene.paint_world(frames[i][1][:ROW]) for i in chosen}
+    shown["the world"] = scene.paint(scene.train[:ROW])
     strip = rows(shown, "dreams", scene.scale)
     return section(
         "learning", "Learning to dream",
         figure(strip, "Each column is one dream, always from the same random seed. Going down, the machine has learned "
-                      "for longer."),
+                      "for longer. The last row is what it had seen: pictures it learned from, paired with no dream."),
         figure(_film(scene, frames),
                f"All {len(frames[0][1])} dreams through the {frames[-1][0]:,} rounds, often at first, when much changes. "
                "The film rests on the last frame and begins again.", "plate film"),

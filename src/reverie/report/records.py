@@ -46,7 +46,8 @@ def learned(scene: Scene) -> Html | None:
     dims = scene.space.dims if likelihood and scene.space.lattice is not None else None
 
     def draw(ink: curves.Ink) -> Any:
-        return curves.learning(rounds, losses, [row["step"] for row in watched], valid, dims, ink, likelihood)
+        at = [row["step"] for row in watched]
+        return curves.learning(rounds, losses, at, valid, dims, ink, likelihood, scene.model.explained())
 
     caption = (
         "Lower is better. Where the two lines part, the machine learns its examples by heart rather than their world."

@@ -109,6 +109,14 @@ class Scene:
             levels = levels.double().mean(1, keepdim=True).to(torch.uint8)
         return levels.numpy()
 
+    def paint_field(self, field: Tensor) -> Pixels:
+        """Weights (n, C, H, W) as bytes: grey is none, white the greatest above zero and black below; of many channels, their mean."""
+        field = field.detach().double().cpu()
+        if field.shape[1] not in (1, 3):
+            field = field.mean(1, keepdim=True)
+        most = field.flatten(1).abs().quantile(0.995, 1).clamp(min=1e-12).view(-1, 1, 1, 1)
+        return torch.round(127.5 * (1 + (field / most).clamp(-1, 1))).to(torch.uint8).numpy()
+
     def paint_world(self, frame: NDArray[np.generic]) -> Pixels:
         """Pictures (n, C, H, W) in world units, as a run keeps its dreams."""
         if frame.dtype != np.uint8:

@@ -1,5 +1,6 @@
 """The contract of a prior, and the two that are one Gaussian."""
 
+import copy
 import math
 
 import torch
@@ -41,6 +42,9 @@ class StandardNormal(Prior):
 
     def kl(self, q: Distribution, z: Float[Tensor, "*batch Z"]) -> Float[Tensor, "..."]:
         return q.kl_to_standard() if isinstance(q, Gaussian) else super().kl(q, z)
+
+    def tempered(self, temperature: float) -> Gaussian:
+        return Gaussian(self.zero, self.zero).tempered(temperature)
 
 
 class LearnedGaussian(Prior):
@@ -118,3 +122,10 @@ class LearnedGaussian(Prior):
         spread = torch.exp(2 * q.log_scale) @ self.whitening.square().sum(0)
         log_det = self.whitening.diagonal().log().sum()
         return 0.5 * (distance + spread - len(self.loc)) - q.log_scale.sum(1) - log_det
+
+    @torch.no_grad()
+    def tempered(self, temperature: float) -> "LearnedGaussian":
+        made = copy.deepcopy(self)
+        made.covariance.mul_(temperature)
+        made.whitening.div_(temperature**0.5)
+        return made

@@ -1,5 +1,6 @@
 """Priors that are mixtures of Gaussians."""
 
+import copy
 import math
 from abc import abstractmethod
 
@@ -49,6 +50,21 @@ class MixturePrior(Prior):
     def log_prob(self, x: Float[Tensor, "*batch Z"], observed: Tensor | None = None) -> Float[Tensor, "*batch"]:
         return log_mixture(x, *self.parts())
 
+    def tempered(self, temperature: float) -> "Mixture":
+        parts, log_weight = self.parts()
+        return Mixture(parts.tempered(temperature), torch.log_softmax(log_weight / temperature, 0))
+
+
+class Mixture(MixturePrior):
+    """Of Gaussians that are given, of mean (K, Z), and their log weights (K,)."""
+
+    def __init__(self, given: Gaussian, log_weight: Tensor):
+        super().__init__()
+        self.given = given, log_weight
+
+    def parts(self) -> tuple[Gaussian, Tensor]:
+        return self.given
+
 
 class LearnedMixture(MixturePrior):
     """K Gaussians whose places, diagonal scales and weights are learned by gradient, with everything else.
@@ -97,6 +113,7 @@ class FittedMixture(Prior):
         super().__init__()
         self.start = LearnedGaussian(latent)
         self.closeness = closeness
+        self.variance = 1 - closeness**2  # of each Gaussian where the covariance C is white
         self.register_buffer("centres", torch.zeros(components, latent))  # a A (c_k - m), where A whitens C
         self.register_buffer("count", torch.zeros((), dtype=torch.long))  # how many of them are in use
 
@@ -120,19 +137,25 @@ class FittedMixture(Prior):
         if not self.count:
             return self.start.sample(n)
         chosen = self.centres[torch.randint(int(self.count), (n or 1,), device=self.centres.device)]
-        white = chosen + math.sqrt(1 - self.closeness**2) * torch.randn_like(chosen)
+        white = chosen + math.sqrt(self.variance) * torch.randn_like(chosen)
         z = self.mean + torch.linalg.solve_triangular(self.start.whitening, white.T, upper=False).T
         return z[0] if n is None else z
 
     def log_prob(self, x: Tensor, observed: Tensor | None = None) -> Tensor:
         if not self.count:
             return self.start.log_prob(x)
-        variance = 1 - self.closeness**2
         white = ((x - self.mean) @ self.start.whitening.T).reshape(-1, x.shape[-1])
         distance = torch.cdist(white, self.centres[: int(self.count)]).square()
-        parts = torch.logsumexp(-0.5 * distance / variance, 1).view(x.shape[:-1]) - self.count.log()
+        parts = torch.logsumexp(-0.5 * distance / self.variance, 1).view(x.shape[:-1]) - self.count.log()
         log_det = self.start.whitening.diagonal().log().sum()
-        return parts + log_det - 0.5 * x.shape[-1] * math.log(2 * math.pi * variance)
+        return parts + log_det - 0.5 * x.shape[-1] * math.log(2 * math.pi * self.variance)
 
     def kl(self, q: Distribution, z: Float[Tensor, "*batch Z"]) -> Float[Tensor, "..."]:
         return super().kl(q, z) if self.count else self.start.kl(q, z)
+
+    def tempered(self, temperature: float) -> Prior:
+        if not self.count:
+            return self.start.tempered(temperature)
+        made = copy.copy(self)  # all Gaussians weigh the same, at every temperature
+        made.variance = temperature * self.variance
+        return made
