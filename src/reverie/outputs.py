@@ -17,6 +17,7 @@ from reverie.data import Data
 from reverie.data.codecs import Codec, Table
 from reverie.data.data import without_holes
 from reverie.data.tables import Sheet, word, worded
+from reverie.data.windows import Trial
 from reverie.evaluation import Score
 from reverie.maths.imputation import Repaired
 from reverie.plots.pictures import grid, png
@@ -26,6 +27,7 @@ from reverie.run import write_atomically
 
 DRAWS = 100  # at least as many tell how sure the machine is of a cell
 AT_ONCE = 64  # rows
+PARTS = ("to train", "to validate", "to test")
 
 
 @torch.no_grad()
@@ -98,15 +100,26 @@ def save_examples(path: Path, world: Tensor, columns: int, codec: Codec) -> None
 
 
 def described(data: Data) -> dict[str, str]:
-    """The columns of a table and its holes, in words; nothing of other data."""
+    """The columns of a table, the trials of a recording, and holes, in words; nothing of other data."""
     said: dict[str, str] = {}
     if isinstance(data.codec, Table):
         sorts = [f"{c.name} {c.kind}{f' ({c.levels})' if c.levels else ''}" for c in data.codec.columns]
         said["columns"] = ", ".join(sorts[:30]) + (" …" if len(sorts) > 30 else "")
+    if data.train.trials:
+        splits = (data.train, data.valid, data.test)
+        said["trials"] = ", ".join(_trials(split.trials, part) for split, part in zip(splits, PARTS, strict=True))
+        how = "whole trials" if data.spec["split"] == "trial" else "the end of each trial"
+        said["held out"] = "the test set is a file of its own" if "test" in data.spec else how
     if data.train.holes:
         missing = float(data.train.raw().isnan().double().mean())
         said["missing"] = f"{100 * missing:.3g} % of the training entries"
     return said
+
+
+def _trials(trials: Sequence[Trial], words: str) -> str:
+    lengths = sorted({len(trial) for trial in trials})
+    steps = f"{lengths[0]:,}" if len(lengths) == 1 else f"{lengths[0]:,} to {lengths[-1]:,}"
+    return f"{len(trials):,} of {steps} steps {words}"
 
 
 def trust(found: Repaired) -> str:

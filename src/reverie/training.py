@@ -106,7 +106,7 @@ def training(state: State, data: Data, seed: int, fabric: Fabric) -> Iterator[Re
         state._move(0.0)
     model.train()
     rank, world = fabric.global_rank, fabric.world_size
-    batches = data.batches(config.batch, seed, state.step, config, rank, world, str(fabric.device))
+    batches = data.batches(config.batch * model.members, seed, state.step, config, rank, world, str(fabric.device))
     while state.step < config.steps:
         _seed(seed_of(seed, state.step, rank))
         rate = rate_at(state.step, config)
@@ -144,10 +144,22 @@ def _round(state: State, batch: Batch, rate: float, fabric: Fabric) -> dict[str,
         if fabric.world_size > 1:
             _average_gradients(parameters, fabric)
         if state.config.clip:
-            torch.nn.utils.clip_grad_norm_(parameters, state.config.clip)
+            _clip(parameters, state.config.clip, state.model.members)
         state.optimisers[learner].step(rate)
         if fabric.world_size > 1:
             _average_buffers(state.model, fabric)
+
+
+def _clip(parameters: list[Any], greatest: float, members: int) -> None:
+    """Scales gradients down to the greatest norm, those of each member by themselves."""
+    if members == 1:
+        torch.nn.utils.clip_grad_norm_(parameters, greatest)
+        return
+    present = [p.grad for p in parameters if p.grad is not None and p.grad.numel()]
+    norm = torch.stack([g.flatten(1).square().sum(1) for g in present]).sum(0).sqrt()
+    share = (greatest / (norm + 1e-6)).clamp(max=1.0)
+    for g in present:
+        g.mul_(share.view(-1, *[1] * (g.dim() - 1)))
 
 
 def told(phase: Phase) -> float:
@@ -202,12 +214,10 @@ def seed_of(seed: int, step: int, rank: int) -> int:
 @torch.no_grad()
 def validate(model: Model, data: Data, step: int, seed: int, limit: int = 256) -> dict[str, float]:
     """The losses by learner on (the first `limit` of) the validation examples, nothing being learned."""
-    x = data.valid.x(limit)
-    if not len(x) or not model.learners():
+    if not len(data.valid) or not model.learners():
         return {}
     device = next(model.parameters()).device
-    parts = x, data.valid.observed(limit), data.valid.labels
-    batch = Batch(*(None if t is None else t[: len(x)].to(device) for t in parts))  # type: ignore[arg-type]
+    batch = Batch(*(None if t is None else t.to(device) for t in data.valid.batch(limit)))  # type: ignore[arg-type]
     with torch.random.fork_rng():
         torch.manual_seed(seed_of(seed, step, 0))
         return {phase.learner: told(phase) for phase in model.phases(batch, step)}

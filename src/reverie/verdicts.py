@@ -182,7 +182,8 @@ def _other(run: Run, source: str) -> Data:
     codec = run.codec
     if isinstance(codec, Table) and Path(source).suffix.lower() in SUFFIXES:
         return open_like(Path(source), codec)
-    told = opened_with(source, DataConfig())
+    window = run.space.shape[0] if run.space.is_series else None
+    told = opened_with(source, DataConfig(window=window))
     if told.space != run.space:
         raise BadInput(f"{told.name} has examples {told.space}, and {run.name} was trained on {run.space}")
     return dataclasses.replace(told, codec=codec) if isinstance(codec, Standard) else told

@@ -13,7 +13,8 @@ from reverie.core.recipe import TrainingConfig
 from reverie.core.space import Space
 from reverie.data import data as room
 from reverie.data.codecs import Bytes, Standard
-from reverie.data.data import Data, Split, content_hash, split_by_content
+from reverie.data.data import Data, Split
+from reverie.data.splitting import content_hash, split_by_content
 
 
 def hashes(rows):
@@ -251,7 +252,7 @@ def test_no_window_is_larger_than_it_may_be(tmp_path, monkeypatch, side, window)
     monkeypatch.setattr(room, "WINDOW", window)
     np.save(tmp_path / "rows.npy", np.zeros((100, 1, side, side), np.uint8))
     split = Split(tmp_path / "rows.npy", 0, 100)
-    windows = split.windows(0, 0)
+    windows = split.portions(0, 0)
     assert sorted(np.concatenate(windows)) == list(range(100))
     assert max(map(len, windows)) == max(1, window // side**2)
 

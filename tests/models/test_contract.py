@@ -17,6 +17,8 @@ from reverie.data.arrays import from_array
 from reverie.data.codecs import Table
 from reverie.data.config import DataConfig
 from reverie.data.data import Data, splits
+from reverie.data.series import from_trials
+from reverie.data.windows import Trial
 from reverie.models import MODELS
 from reverie.run import Run
 from reverie.training import State, fabric_for, told, training
@@ -30,13 +32,22 @@ SPACES = {
     "mixed": Space((4,), "mixed", MIXED),
 }
 CASES = [(name, kind) for name, family in MODELS.items() for kind in family.kinds if kind in SPACES]
-SMALL = {"latent": 3, "width": 8, "components": 2, "groups": (1, 2), "sweeps": 3, "layers": (4, 3), "draws": 3}
+SMALL = {
+    "latent": 3, "width": 8, "components": 2, "groups": (1, 2), "sweeps": 3, "layers": (4, 3), "draws": 3, "hidden": 6,
+}  # fmt: skip
 
 
 def small(name: str):
     config = MODELS[name].Config()
     known = {f.name for f in dataclasses.fields(config)}
     return dataclasses.replace(config, **{k: v for k, v in SMALL.items() if k in known})
+
+
+def some_series(kind: str):
+    generator = torch.Generator().manual_seed(3)
+    raw = torch.randn(90, 7, 3, generator=generator).cumsum(1)
+    raw = raw if kind == "real" else torch.poisson((0.5 * raw).exp(), generator=generator).int()
+    return from_trials("made", [Trial(x) for x in raw.numpy()], {}, DataConfig(window=7), kind=kind)
 
 
 def some_data(kind: str):
@@ -60,7 +71,7 @@ def some_data(kind: str):
 def case(request):
     """A model of each family on each space, trained for three rounds."""
     name, kind = request.param
-    data = some_data(kind)
+    data = some_series(kind) if name == "recurrent" else some_data(kind)
     state = State(MODELS[name](small(name), data.space), TrainingConfig(steps=3, batch=8))
     for _ in training(state, data, 0, fabric_for("cpu")):
         pass

@@ -17,7 +17,8 @@ class Batch(NamedTuple):
 
     x: Tensor  # (B, *shape), 0 where unobserved
     observed: Tensor | None = None  # (B, *shape) bool, True = measured; None: every entry was
-    given: Tensor | None = None  # (B, ...) labels or external inputs the model is conditioned on
+    given: Tensor | None = None  # (B,) labels the model is conditioned on; of recordings, whose each is
+    inputs: Tensor | None = None  # (B, T, K) what acts on a series from outside at each step, world units
 
     def rows(self, index: Tensor) -> "Batch":
         """Those examples alone."""
@@ -59,6 +60,10 @@ class Model(nn.Module, ABC):
     """
 
     Config: ClassVar[type]
+    members: int = (
+        1  # machines that learn side by side, each from examples of its own; where more, every parameter's first axis
+    )
+    inputs: int = 0  # what acts on a series from outside at each step, and must be given with it; 0: nothing does
     classes: int = 0  # labels that everything it does is conditional on; 0: none
     kinds: ClassVar[tuple[str, ...]] = ("bit", "byte", "real")  # the spaces the family can model
 
@@ -151,6 +156,18 @@ class Layered(Protocol):
     def fantasies(self, layer: int, units: Sequence[int], n: int) -> Tensor:
         """(len(units), *shape) the mean of n dreams in which that unit is on."""
         ...
+
+
+@runtime_checkable
+class RunsFreely(Protocol):
+    """Goes on by itself: (S, B, steps, N) the orbits of its S members, and what each of them expects some steps ahead,
+    (S, B, T - steps, N), at every step of a series that it follows."""
+
+    diverged: Tensor  # (S,) bool, members that run away
+
+    def free_run(self, steps: int, start: Tensor | None = None) -> Tensor: ...
+
+    def foresee(self, x: Tensor, steps: int) -> Tensor: ...
 
 
 @runtime_checkable

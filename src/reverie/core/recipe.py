@@ -11,7 +11,9 @@ class TrainingConfig:
     """Optimisation, the same for every family; a family's `recipe` sets its own defaults."""
 
     steps: int = knob(2000, "rounds of training; --minutes sets it from a measured speed", low=1)
-    batch: int = knob(128, "examples in a round, over all processes together", low=1)
+    batch: int = knob(
+        128, "examples in a round, over all processes together (of each member, where a model has several)", low=1
+    )
     optimiser: Literal["adam", "sgd"] = knob("adam", "Adam; or plain gradient descent")
     rate: float = knob(1e-3, "peak learning rate", low=0.0)
     warmup: float = knob(0.02, "share of the run over which the rate rises from zero", low=0.0, high=1.0)

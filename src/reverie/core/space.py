@@ -67,6 +67,10 @@ class Space:
         return len(self.shape) == 3
 
     @property
+    def is_series(self) -> bool:
+        return len(self.shape) == 2
+
+    @property
     def lattice(self) -> Tensor | None:
         """(levels,) every value an entry can take, in model units; None where there are infinitely many."""
         if self.kind == "byte":

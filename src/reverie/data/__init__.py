@@ -14,6 +14,8 @@ from reverie.data.config import DataConfig
 from reverie.data.data import Data, Split
 from reverie.data.folders import Progress, decode_folder
 from reverie.data.hub import open_hub
+from reverie.data.recordings import ARRAYS, open_recording
+from reverie.data.systems import bursting_neuron, lorenz, lorenz96, rossler
 from reverie.data.tables import SUFFIXES, open_table
 from reverie.data.toys import bars, kirby, rings, shifter
 
@@ -21,21 +23,26 @@ from reverie.data.toys import bars, kirby, rings, shifter
 BUILTIN: dict[str, Callable[..., Data]] = {
     "faces": faces, "avatars": avatars, "digits": digits, "mnist5k": mnist5k, "fashion": fashion,
     "bars": bars, "shifter": shifter, "kirby": kirby, "rings": rings,
+    "lorenz": lorenz, "rossler": rossler, "lorenz96": lorenz96, "bursting-neuron": bursting_neuron,
 }  # fmt: skip
 
+_SERIES, _COLUMNS = {"window", "split", "test", "kinds"}, {"trial", "inputs", "label", "drop"}
+_SHOWN = {"faces", "avatars", "digits", "mnist5k", "fashion"}  # which take time to decode
 _PICTURES = {"size", "fit", "colour", "binarise", "seed"}
 _USES = {
     "faces": {"size", "fit", "binarise", "seed"},
     "avatars": {"size", "binarise", "count", "seed"},
     **{name: {"binarise", "seed"} for name in ("digits", "mnist5k", "fashion")},
     **{name: {"count", "seed"} for name in ("bars", "shifter", "kirby", "rings")},
+    **{name: {"count", "seed", "window", "split"} for name in ("lorenz", "rossler", "lorenz96", "bursting-neuron")},
 }
 
 
 def open_data(
     source: str | Path, config: DataConfig | None = None, *, progress: Progress | None = None, **options: Any
 ) -> Data:
-    """Opens a built-in name, a folder of pictures, an array (.npy, .npz), a table (.csv, .parquet), or `hf:NAME`.
+    """Opens a built-in name, a folder of pictures, an array (.npy, .npz), a table (.csv, .parquet), or `hf:NAME`; with a
+    `window`, an array or a table is a recording in time.
 
     Options are those of `DataConfig`; one that the source has no use for raises BadInput, as does a source
     that cannot be used. `progress(done, total)` is called while pictures are decoded for the first time.
@@ -55,11 +62,14 @@ def open_data(
     if source in BUILTIN:
         _refuse_unused(source, config, _USES[source])
         opener = BUILTIN[source]
-        return opener(config) if source in ("bars", "shifter", "kirby", "rings") else opener(config, progress)
+        return opener(config, progress) if source in _SHOWN else opener(config)
     if source.startswith("hf:"):
         _refuse_unused(source, config, _PICTURES)
         return open_hub(source, config, progress)
     path = Path(source).expanduser()
+    if config.window is not None and path.is_file() and path.suffix.lower() in (*ARRAYS, *SUFFIXES):
+        _refuse_unused(source, config, _SERIES | (_COLUMNS if path.suffix.lower() in SUFFIXES else set()))
+        return open_recording(path, config)
     if path.is_dir():
         _refuse_unused(source, config, _PICTURES)
         rows, about = decode_folder(path, config, progress)

@@ -10,7 +10,8 @@ from reverie.core.errors import BadInput
 from reverie.core.space import Space
 from reverie.data.codecs import TOP, Binarised, Bits, Bytes, Codec, Counts, Standard
 from reverie.data.config import DataConfig
-from reverie.data.data import Data, content_hash, split_by_content, splits
+from reverie.data.data import Data, splits
+from reverie.data.splitting import content_hash, split_by_content
 
 
 def open_array(path: Path, config: DataConfig) -> Data:
@@ -19,7 +20,7 @@ def open_array(path: Path, config: DataConfig) -> Data:
 
     An .npz holds `x` and perhaps labels `y`, or one array of any name. Nothing is ever unpickled.
     """
-    arrays = _read(path)
+    arrays = read_arrays(path)
     labels = arrays.pop("y", None)
     if "x" in arrays:
         array = arrays["x"]
@@ -104,7 +105,8 @@ def _standard(train: np.ndarray, name: str) -> Standard:
     return Standard(tuple(mean.tolist()), tuple(scale.tolist()))
 
 
-def _read(path: Path) -> dict[str, np.ndarray]:
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of an .npz by their names, or that of an .npy as x."""
     try:
         with path.open("rb") as file:
             loaded = np.load(file, allow_pickle=False)

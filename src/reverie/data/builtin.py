@@ -14,8 +14,9 @@ from reverie.data.arrays import binarise_spec, binarised, from_array
 from reverie.data.cache import cached
 from reverie.data.codecs import Binarised, Bits, Bytes, Codec
 from reverie.data.config import DataConfig
-from reverie.data.data import Data, content_hash, splits
+from reverie.data.data import Data, splits
 from reverie.data.folders import Progress, decode_folder
+from reverie.data.splitting import content_hash
 
 
 def faces(config: DataConfig, progress: Progress | None = None) -> Data:

@@ -17,7 +17,21 @@ class DataConfig:
     colour: Literal["auto", "grey", "rgb"] = knob("auto", "pictures: auto takes colour where any picture has it")
     binarise: Literal["no", "static", "dynamic"] = knob("no", "bytes to bits by coins thrown once, or at every look")
     count: int | None = knob(None, "examples to make, where the data are made", low=3)
-    kinds: str = knob("", "tables: what a column is where it is not what it seems, as age=real,sex=category")
+    kinds: str = knob(
+        "",
+        "tables: what a column is where it is not what it seems, as age=real,sex=category (of series: real or count)",
+    )
     drop: str = knob("", "tables: columns to leave out, as name,id")
-    label: str = knob("", "tables: the column that says what each row is; it becomes the labels")
+    label: str = knob(
+        "", "tables: the column that says what each row is; it becomes the labels (of series: whose each is)"
+    )
+    window: int | None = knob(
+        None, "series: steps of time that are learned from together; a file is read as series where it is given", low=2
+    )
+    split: Literal["auto", "time", "trial"] = knob(
+        "auto", "series: hold out the end of every trial, or whole trials; auto: trials where there are 10 or more"
+    )
+    test: str = knob("", "series: a file of the same kind that is the test set; nothing else is then held out for it")
+    trial: str = knob("", "series in tables: the column that says which trial a row belongs to")
+    inputs: str = knob("", "series in tables: columns that are not learned but act from outside, as light,tone")
     seed: int = knob(0, "of what is made or thrown", low=0)

@@ -11,8 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
 from reverie.core.errors import BadInput
@@ -21,9 +19,10 @@ from reverie.core.recipe import TrainingConfig
 from reverie.core.space import Space
 from reverie.data.augment import augment
 from reverie.data.codecs import Codec
+from reverie.data.windows import Trial, Windows
 
 WINDOW = 16 * 2**20  # bytes of a file that are in memory at a time, twice (one in use, one being read)
-BLOCK = 64  # rows that are read together; fewer where a window does not hold as many
+BLOCK = 64  # rows that are read together; fewer where a portion does not hold as many
 
 
 def without_holes(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -37,13 +36,17 @@ def without_holes(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class Split:
-    """Some rows of a source, in world units: of an array in memory, or of an .npy file that is read in pieces.
+    """Some rows of a source, in world units: of an array in memory, of an .npy file that is read in pieces, or
+    the windows of a recording.
 
-    Rows lie in the order of the hash of their content, so that any run of them is a fair sample. In rows of real
-    numbers NaN is what was not measured.
+    Rows lie in the order of the hash of their content, or shuffled, so that any run of them is a fair sample. In rows
+    of real numbers NaN is what was not measured.
     """
 
-    def __init__(self, source: np.ndarray | Path, start: int, stop: int, labels: np.ndarray | None = None):
+    trials: tuple[Trial, ...] = ()  # of a recording: what the windows were cut from, whole
+    inputs: Windows | None = None  # of a recording: (n, T, K) what acted from outside, window by window
+
+    def __init__(self, source: np.ndarray | Path | Windows, start: int, stop: int, labels: np.ndarray | None = None):
         self.source, self.start, self.stop = source, start, stop
         self.labels = None if labels is None else torch.from_numpy(np.ascontiguousarray(labels, dtype=np.int64))
         self.groups: np.ndarray | None = None  # who is on the picture, where the split was made by that; (n,) or None
@@ -71,41 +74,55 @@ class Split:
         """(n, *shape) bool, of the first `limit` rows, True = measured; None where the split has no holes."""
         return ~self.raw(slice(0, limit)).isnan() if self.holes else None
 
+    def batch(self, limit: int | None = None) -> Batch:
+        """The first `limit` rows as a model sees them."""
+        x, n = self.x(limit), slice(0, limit)
+        inputs = None if self.inputs is None else torch.from_numpy(np.asarray(self.inputs[n]))
+        return Batch(x, self.observed(limit), None if self.labels is None else self.labels[n], inputs)
+
     @cached_property
     def holes(self) -> bool:
         """Is there an entry, in any row, that was not measured?"""
+        if isinstance(self.source, Windows):
+            return self.source.holes
         parts = range(0, len(self) if self._open().dtype.kind == "f" else 0, 4096)
         return any(bool(self.raw(slice(i, i + 4096)).isnan().any()) for i in parts)
 
     @property
     def in_memory(self) -> bool:
-        return isinstance(self.source, np.ndarray) or self.nbytes <= WINDOW
+        return not isinstance(self.source, Path) or self.nbytes <= WINDOW
+
+    def held(self, device: str) -> tuple[Tensor, Tensor]:
+        """Rows in memory on `device` (R, *shape), and where among them each row of the split lies (n,)."""
+        if isinstance(self.source, Windows):
+            return self.source[self.start : self.stop].held(device)
+        return self.raw().to(device), torch.arange(len(self), device=device)
 
     @property
     def nbytes(self) -> int:
         array = self._open()
         return len(self) * array.itemsize * int(np.prod(array.shape[1:]))
 
-    def _open(self) -> np.ndarray:
+    def _open(self) -> Any:
         # Mapped anew each time: pages that were touched go back when the map is dropped.
         if isinstance(self.source, Path):
             return np.load(self.source, mmap_mode="r", allow_pickle=False)
         return self.source
 
-    def windows(self, seed: int, epoch: int) -> list[np.ndarray]:
-        """The rows of an epoch in their order, cut into runs that fit into memory; from seed and epoch alone."""
+    def portions(self, seed: int, epoch: int) -> list[np.ndarray]:
+        """The rows of an epoch in their order, cut into portions that fit into memory; from seed and epoch alone."""
         rng = np.random.default_rng([seed, epoch])
         if self.in_memory:
             return [rng.permutation(len(self))]
-        held = max(1, WINDOW * len(self) // self.nbytes)  # rows of a window
+        held = max(1, WINDOW * len(self) // self.nbytes)  # rows of a portion
         block = min(BLOCK, held)
         blocks = rng.permutation(-(-len(self) // block))
         at_once = held // block
-        windows = []
+        portions = []
         for i in range(0, len(blocks), at_once):
             rows = (blocks[i : i + at_once, None] * block + np.arange(block)).ravel()
-            windows.append(rng.permutation(rows[rows < len(self)]))
-        return windows
+            portions.append(rng.permutation(rows[rows < len(self)]))
+        return portions
 
 
 @dataclass
@@ -192,13 +209,18 @@ class Data:
             if picture and config is not None:
                 x = augment(x, config, self.space.kind)
             x, observed = without_holes(x) if self.train.holes else (x, None)
-            yield Batch(x, observed, None if labels is None else labels.index_select(0, rows))
+            yield Batch(x, observed, None if labels is None else labels.index_select(0, rows), self._inputs(rows))
+
+    def _inputs(self, rows: Tensor) -> Tensor | None:
+        if (inputs := self.train.inputs) is None:
+            return None
+        return torch.from_numpy(np.asarray(inputs[rows.cpu().numpy()])).to(rows.device)
 
     def _rows(
         self, size: int, seed: int, start: int, offset: int, share: int, device: str
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """(share, *shape) world units and their row numbers, batch after batch."""
-        held: list[tuple[Tensor, Tensor]] = []  # parts of a batch that spans windows
+        held: list[tuple[Tensor, Tensor]] = []  # parts of a batch that spans portions
         waiting = 0
         mine = slice(offset, offset + share)
         for buffer, order, names in self._pieces(seed, start * size, device):
@@ -218,22 +240,22 @@ class Data:
                     held, waiting = [], 0
 
     def _orders(self, seed: int, place: int) -> Iterator[np.ndarray]:
-        """Row numbers of the epochs laid end to end, from `place` on, window by window."""
+        """Row numbers of the epochs laid end to end, from `place` on, portion by portion."""
         epoch, skip = divmod(place, len(self.train))
         while True:
-            for rows in self.train.windows(seed, epoch):
+            for rows in self.train.portions(seed, epoch):
                 if skip < len(rows):
                     yield rows[skip:]
                 skip = max(skip - len(rows), 0)
             epoch += 1
 
     def _pieces(self, seed: int, place: int, device: str) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Windows without end: rows in memory (R, *shape), the order in which to take them, their numbers."""
+        """Portions without end: rows in memory (R, *shape), where among them those to take lie, their numbers."""
         if self.train.in_memory:
-            whole = self.train.raw().to(device)
+            whole, places = self.train.held(device)
             for rows in self._orders(seed, place):
-                order = torch.from_numpy(rows).to(device)
-                yield whole, order, order
+                names = torch.from_numpy(rows).to(device)
+                yield whole, places[names], names
 
         def read(rows: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
             ordered = np.sort(rows)  # read forwards, shuffle in memory
@@ -249,42 +271,6 @@ class Data:
                 ready, coming = coming, reader.submit(read, rows)
                 if ready is not None:
                     yield ready.result()
-
-
-def content_hash(content: bytes) -> int:
-    """64 bits that decide the place of a row and its split: nothing but its content does."""
-    return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "little")
-
-
-def split_by_content(hashes: np.ndarray, groups: Sequence[str] | None = None) -> tuple[np.ndarray, tuple[int, int]]:
-    """The order of the rows, and where in it validation and test begin: shares of about 80, 10 and 10.
-
-    `hashes` (n,) uint64. Rows that share a group, or are copies of each other, stay on one side. Neither the order nor
-    the names of files matter.
-    """
-    n = len(hashes)
-    if n < 3:
-        raise BadInput(f"{n} usable examples are too few; at least 3 are needed to train, validate and test")
-    side = np.unique(hashes, return_inverse=True)[1]  # (n,) which rows stay together
-    if groups is not None:
-        who = np.unique(groups, return_inverse=True)[1]
-        links = coo_matrix((np.ones(n), (side, who + n)), (2 * n, 2 * n))  # contents and groups that share a row
-        side = np.unique(connected_components(links, directed=False)[1][side], return_inverse=True)[1]
-    # Those together are known by what is in them, not by a name.
-    lists = np.split(hashes[np.lexsort((hashes, side))], np.cumsum(np.bincount(side))[:-1])
-    ranked = np.argsort(np.array([content_hash(rows.tobytes()) for rows in lists], np.uint64))
-    if len(ranked) < 3:
-        raise BadInput(
-            f"only {len(ranked)} different examples or groups; at least 3 are needed to train, validate and test"
-        )
-    ends = np.cumsum([len(lists[i]) for i in ranked])
-    first = min(int(np.searchsorted(ends, 0.8 * n - 0.5)), len(ranked) - 3)
-    second = min(max(int(np.searchsorted(ends, 0.9 * n - 0.5)), first + 1), len(ranked) - 2)
-    place = np.empty(len(ranked), np.int64)
-    place[ranked] = np.arange(len(ranked))
-    part = np.searchsorted([first, second], place[side])  # 0 train, 1 valid, 2 test
-    # Within each split by the hash of the row, so that a run of rows is a fair sample of it.
-    return np.lexsort((hashes, part)), (int(ends[first]), int(ends[second]))
 
 
 def splits(

@@ -15,8 +15,8 @@ from PIL import Image
 from reverie.core.errors import BadInput
 from reverie.data.cache import cached
 from reverie.data.config import DataConfig
-from reverie.data.data import content_hash, split_by_content
 from reverie.data.pictures import SUFFIXES, Unusable, fitted, is_grey, is_picture, open_picture, suited_size
+from reverie.data.splitting import content_hash, split_by_content
 
 Progress = Callable[[int, int], None]
 

@@ -14,7 +14,8 @@ from reverie.core.errors import BadInput
 from reverie.core.space import Column
 from reverie.data.codecs import TOP, Table
 from reverie.data.config import DataConfig
-from reverie.data.data import Data, content_hash, split_by_content, splits
+from reverie.data.data import Data, splits
+from reverie.data.splitting import content_hash, split_by_content
 
 SUFFIXES = (".csv", ".parquet")
 MISSING = frozenset(("", "NA", "N/A", "NaN", "nan", "NULL", "null", "?"))  # a cell that was not measured
@@ -86,7 +87,7 @@ def _read_csv(path: Path) -> Sheet:
     if not rows:
         raise BadInput(f"{path} is empty; a table needs a header and rows")
     names = [name.strip() for name in rows[0]]
-    if all(name in MISSING or _number(name) is not None for name in names) and any(names):
+    if all(name in MISSING or as_number(name) is not None for name in names) and any(names):
         raise BadInput(f"{path} has no header: its first line holds numbers; put the names of the columns there")
     for row, line in zip(rows, lines, strict=True):
         if len(row) != len(names):
@@ -117,7 +118,7 @@ def _read_parquet(path: Path) -> Sheet:
     return Sheet(path, names, rows, [f"row {i + 1}" for i in range(len(rows))])
 
 
-def _number(text: str) -> float | None:
+def as_number(text: str) -> float | None:
     """A number, perhaps infinite; None for any other text."""
     return float(text) if _NUMBER.fullmatch(text) or _INFINITE.fullmatch(text) else None
 
@@ -191,9 +192,9 @@ def _hashes(raw: np.ndarray) -> np.ndarray:
 
 def _asked(sheet: Sheet, config: DataConfig) -> tuple[dict[str, Any], set[str]]:
     """Kinds of columns by name, and the names of those to leave out."""
-    dropped = set(_listed(config.drop))
+    dropped = set(listed(config.drop))
     kinds: dict[str, Any] = {}
-    for part in _listed(config.kinds):
+    for part in listed(config.kinds):
         name, _, kind = (word.strip() for word in part.rpartition("="))
         if kind not in ("real", "count", "category") or not name:
             raise BadInput(f"--data.kinds {part!r} is not NAME=real, NAME=count or NAME=category")
@@ -204,7 +205,7 @@ def _asked(sheet: Sheet, config: DataConfig) -> tuple[dict[str, Any], set[str]]:
     return kinds, dropped
 
 
-def _listed(text: str) -> list[str]:
+def listed(text: str) -> list[str]:
     """The parts of a list; one that holds a comma is quoted."""
     return [part.strip() for part in next(csv.reader([text], skipinitialspace=True), []) if part.strip()]
 
@@ -214,7 +215,7 @@ def _seeming(sheet: Sheet, name: str) -> Any:
     cells = [cell for cell in sheet.cells(name) if cell]
     if not cells:
         raise BadInput(f"{sheet.path.name}: column {name!r} has no measured cell; leave it out: --data.drop {name}")
-    numbers = [n for cell in cells if (n := _number(cell)) is not None]
+    numbers = [n for cell in cells if (n := as_number(cell)) is not None]
     if len(numbers) < len(cells):
         _refuse_identifier(sheet, name, f"leave it out with --data.drop {name}, or say --data.kinds {name}=category")
         return "category"
@@ -231,7 +232,7 @@ def _refuse_identifier(sheet: Sheet, name: str, remedy: str) -> None:
     many, different = sum(map(bool, cells)), len(set(cells) - {""})
     if different < 10 or different <= 0.9 * many:
         return
-    odd = [i for i, cell in enumerate(cells) if cell and _number(cell) is None]
+    odd = [i for i, cell in enumerate(cells) if cell and as_number(cell) is None]
     if 2 * len(odd) < many:
         raise BadInput(
             f"{sheet.at(odd[0], name)}: {cells[odd[0]]!r} is not a number, as most are; mend it, or {remedy}"
@@ -244,7 +245,7 @@ def _levels(cells: Sequence[str]) -> tuple[str, ...]:
     names: dict[str, str] = {}
     for cell in sorted(set(cells) - {""}, reverse=True):
         names[_key(cell)] = cell
-    numbers = {name: n for name in names.values() if (n := _number(name)) is not None}
+    numbers = {name: n for name in names.values() if (n := as_number(name)) is not None}
     return tuple(sorted(names.values(), key=lambda name: (numbers[name] if len(numbers) == len(names) else 0.0, name)))
 
 
@@ -271,10 +272,10 @@ def _numbers(sheet: Sheet, column: Column, levels: Sequence[str]) -> np.ndarray:
                 f"one of its categories ({', '.join(levels[:8])}{' …' * (len(levels) > 8)})",
             )
         elif column.kind == "count":
-            number, wanted = _number(cell), "a count (0, 1, 2 …)"
+            number, wanted = as_number(cell), "a count (0, 1, 2 …)"
             number = number if number is not None and number.is_integer() and 0 <= number <= TOP else None
         else:
-            number, wanted = _number(cell), "a finite number"
+            number, wanted = as_number(cell), "a finite number"
             number = number if number is not None and abs(number) <= LARGEST else None
         if number is None:
             raise BadInput(f"{sheet.at(i, column.name)}: {cell[:40]!r} is not {wanted}")

@@ -20,19 +20,22 @@ def surprises(
     observed: Tensor | None = None,
     given: Tensor | None = None,
     at_once: int = 256,
+    inputs: Tensor | None = None,
 ) -> Estimate:
     """`model.surprise` of x (n, *shape), part by part: float64 arrays (n,) of nats and of the estimator's errors.
 
-    `given`: labels (n,), which only a model with `classes` gets to see.
+    `given`: labels (n,), which only a model with `classes` gets to see; `inputs` (n, T, K) only one that has such.
     """
     parts = []
     for i in range(0, len(x), at_once):
         rows = slice(i, i + at_once)
         seen = None if observed is None else observed[rows]
+        more = {}
         if given is not None and isinstance(model, Model) and model.classes:
-            parts.append(model.surprise(x[rows], seen, draws=draws, given=given[rows]))  # type: ignore[call-arg]
-        else:
-            parts.append(model.surprise(x[rows], seen, draws=draws))
+            more["given"] = given[rows]
+        if inputs is not None and isinstance(model, Model) and model.inputs:
+            more["inputs"] = inputs[rows]
+        parts.append(model.surprise(x[rows], seen, draws=draws, **more))
     value, error = (
         np.concatenate([np.asarray(torch.as_tensor(column).detach().cpu().double()).reshape(-1) for column in columns])
         for columns in ([p.value for p in parts], [p.error for p in parts])

@@ -6,15 +6,17 @@ from contextlib import contextmanager
 from itertools import chain
 from typing import Any
 
+import numpy as np
 import torch
 
 from reverie.core.errors import BadInput
-from reverie.core.model import Model, Surprised
-from reverie.evaluation import density
+from reverie.core.model import Model, RunsFreely, Surprised
+from reverie.evaluation import density, series
 from reverie.evaluation.scores import Score, score
 from reverie.evaluation.sets import Examples, score_dreams
 from reverie.models.noise import Noise, NoiseConfig
 
+AHEAD = 20  # steps of a forecast
 FLOATS = 2**27  # training examples are compared with as far as this many numbers hold them
 
 
@@ -40,10 +42,14 @@ def evaluate(
     # In double precision a byte of noise costs exactly 8 bits.
     noise = Noise(NoiseConfig(), data.space).double() if data.space.kind in Noise.kinds else None
     with _undisturbed(model):
-        scores = _densities(model, noise, data, held, draws, seed) if isinstance(model, Surprised) else []
+        inputs = _inputs(getattr(data, split), len(held.x))
+        scores = _densities(model, noise, data, held, draws, seed, inputs) if isinstance(model, Surprised) else []
         if noise is not None and len(data.space.shape) in (1, 3):
             train = _examples(data.train, max(1000, FLOATS // data.space.dims))
             scores += score_dreams(model, noise, train, held, dreams, seed)
+        if isinstance(model, RunsFreely) and data.test.trials and not model.inputs:
+            torch.manual_seed(seed)
+            scores += _orbits(model, data)
     return scores
 
 
@@ -62,13 +68,42 @@ def _examples(split: Any, limit: int) -> Examples:
     return Examples.of(split.x(limit), getattr(split, "groups", None), split.observed(limit), split.labels)
 
 
-def _densities(model: Any, noise: Noise | None, data: Any, held: Examples, draws: int, seed: int) -> list[Score]:
+def _orbits(model: RunsFreely, data: Any) -> list[Score]:
+    """Of free runs as long as the longest test trial, and of forecasts along it, in world units."""
+    train, test = (max(split.trials, key=len).x for split in (data.train, data.test))
+    if len(test) <= AHEAD:
+        return []
+
+    def world(x: torch.Tensor) -> np.ndarray:
+        return np.asarray(data.codec.to_world(x.cpu()).double())
+
+    runs = torch.where(model.diverged.view(-1, 1, 1), torch.nan, model.free_run(len(test))[:, 0])
+    x = data.codec.to_model(torch.from_numpy(np.asarray(test))).unsqueeze(0)
+    foreseen = model.foresee(x.to(runs), AHEAD)[:, 0]
+    rows = series.table(np.asarray(train, float), np.asarray(test, float), world(runs), {AHEAD: world(foreseen)})
+    return series.scores(rows)
+
+
+def _inputs(split: Any, limit: int) -> torch.Tensor | None:
+    return None if getattr(split, "inputs", None) is None else torch.from_numpy(np.asarray(split.inputs[:limit]))
+
+
+def _densities(
+    model: Any,
+    noise: Noise | None,
+    data: Any,
+    held: Examples,
+    draws: int,
+    seed: int,
+    inputs: torch.Tensor | None = None,
+) -> list[Score]:
     dims, entropy = data.space.dims, getattr(data, "entropy", None)
     device = next((tensor.device for tensor in chain(model.parameters(), model.buffers())), torch.device("cpu"))
     torch.manual_seed(seed)
-    x, observed, given = (None if t is None else t.to(device) for t in (held.x, held.observed, held.labels))
+    parts = (held.x, held.observed, held.labels, inputs)
+    x, observed, given, acting = (None if t is None else t.to(device) for t in parts)
     assert x is not None
-    found = density.surprises(model, x, draws, observed, given)
+    found = density.surprises(model, x, draws, observed, given, inputs=acting)
     nats = density.nats(found, held.x, data.codec, held.groups, held.observed)
     if held.observed is not None:  # what was measured of an example, on average
         dims = float(held.observed.flatten(1).sum(1).double().mean())

@@ -9,6 +9,7 @@ from reverie.models.ladder import LadderVAE
 from reverie.models.linear import Linear
 from reverie.models.noise import Independent, Noise
 from reverie.models.per_class import PerClass
+from reverie.models.recurrent import Recurrent
 from reverie.models.vae import VAE
 
 MODELS: dict[str, type[Model]] = {
@@ -18,6 +19,7 @@ MODELS: dict[str, type[Model]] = {
     "vae": VAE,
     "ladder": LadderVAE,
     "helmholtz": Helmholtz,
+    "recurrent": Recurrent,
 }
 
 

@@ -251,7 +251,7 @@ class Helmholtz(LatentModel):
         q = perceived(self, batch.x, batch.observed, given)
         up = Thought(list(q.laws(k * len(batch.x))))
         z = [bits for _, bits in up.laws]
-        x, observed, labels = Batch(batch.x, batch.observed, given).copies(k)
+        x, observed, labels, _ = Batch(batch.x, batch.observed, given).copies(k)
         down = Thought(
             [*self.prior.laws(len(z[0]), z[::-1]), (self.shown.law(self._causes(z[0], labels), observed), x)]
         )

@@ -61,7 +61,7 @@ def learning(
         if dims:
             second = axes.secondary_yaxis("right", functions=_bits_per_dim(dims))
             second.set_ylabel("bits/dim")
-            _quiet(second, ink)
+            quiet(second, ink)
         axes.legend(frameon=False, prop={"family": SERIF, "size": 10}, labelcolor=ink.text, loc="upper right")
     return figure
 
@@ -89,7 +89,7 @@ def surprises(found: Mapping[str, ArrayLike], unit: str, ink: Ink) -> Figure:
             axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
             axes.xaxis.set_minor_formatter(NullFormatter())
             axes.minorticks_off()
-        _quiet(axes, ink)
+        quiet(axes, ink)
         axes.set_yticks([])
         axes.spines["left"].set_visible(False)
         axes.set_ylabel(name, rotation=0, ha="right", va="center", color=colour)
@@ -111,7 +111,7 @@ def scatter(sets: Mapping[str, NDArray[np.floating]], ink: Ink, lines: Sequence[
         axes.set_xlim(middle[0] - reach[0], middle[0] + reach[0])
         axes.set_ylim(middle[1] - reach[1], middle[1] + reach[1])
         axes.set_box_aspect(1)
-        _quiet(axes, ink)
+        quiet(axes, ink)
     for line in lines:
         way = np.asarray(line, dtype=float)
         panels[-1].plot(way[:, 0], way[:, 1], color=ink.first, lw=1.6, marker="o", ms=3)
@@ -135,7 +135,7 @@ def _panels(count: int, height: float, ink: Ink) -> tuple[Figure, list[Axes]]:
     figure = Figure(figsize=(8.2, height * count), layout="constrained")
     panels = list(np.atleast_1d(figure.subplots(count, 1)))
     for axes in panels:
-        _quiet(axes, ink)
+        quiet(axes, ink)
         axes.grid(axis="y", color=ink.faint, lw=0.6)
     return figure, panels
 
@@ -150,7 +150,7 @@ def _frame_after_the_fall(axes: Axes, x: NDArray[np.floating], seen: list[NDArra
     axes.set_xlim(min(0, x.min(initial=0)), x.max(initial=1))
 
 
-def _quiet(axes: Any, ink: Ink) -> None:
+def quiet(axes: Any, ink: Ink) -> None:
     """Thin lines, no box, the page's own colours."""
     for side, spine in axes.spines.items():
         spine.set_visible(side in ("left", "bottom"))

@@ -28,6 +28,9 @@ MEANING = {
     "recall": "share of real examples that could be dreamt",
     "density": "how deep among real examples dreams lie",
     "coverage": "share of real examples with a dream close by",
+    "d_stsp": "how far free runs are from where the true series goes",
+    "d_hellinger": "how far the spectra of free runs are from the true ones",
+    "pe_20": "squared error of forecasts 20 steps ahead",
     "memorisation": "how new dreams are: 0 copies, 1 as new as the world",
 }
 

@@ -160,7 +160,7 @@ class Scene:
 
     @cached_property
     def surprise(self) -> Surprise | None:
-        if not isinstance(self.model, Surprised) or not len(self.held):
+        if not isinstance(self.model, Surprised) or not len(self.held) or self.model.inputs:
             return None
         rows = self.spread(JUDGED)
         observed = None if self.observed is None else self.observed[rows]

@@ -1,0 +1,223 @@
+"""What every model can do that predicts each step from those before it: in innovation form, with several members."""
+
+from abc import abstractmethod
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from reverie.core.corruption import Corruption
+from reverie.core.errors import BadInput
+from reverie.core.model import Estimate, Model
+from reverie.maths.particles import Ancestry
+from reverie.nets.cells import Cell
+from reverie.nets.observations import Observation
+
+WARM = 1000  # free steps before a dream begins
+PARTICLES = 64  # for each member and example, at least
+AT_ONCE = 2**13  # particles of all members
+
+
+class Innovations(Model):
+    """z_t = F(z_{t-1} + gain (x_{t-1} - its prediction)) + C s_t, x_t ~ p(x_t | z_t).
+
+    Each x_t is drawn and then pulls the state, so p(x) is a product over steps. The members are an equal mixture of those
+    that did not diverge. Subclasses own `cell`, `seen` and `C`.
+    """
+
+    cell: Cell
+    seen: Observation
+    C: nn.Parameter | None  # (S, K, M) of inputs
+    diverged: Tensor  # (S,) bool, found to run away when run freely
+    gain: Tensor  # (S,) share of the way that what is seen pulls the states, once the learning is done
+
+    @abstractmethod
+    def solve(self, data: Any, config: Any) -> None:
+        """Sets `diverged` and `gain`."""
+
+    def by_time(
+        self, x: Tensor, observed: Tensor | None = None, inputs: Tensor | None = None, hands: int = 1
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """Of examples (B, T, …) to time first, (T, hands, B / hands, …), and 0 where nothing was observed."""
+        if inputs is None and self.C is not None:
+            raise BadInput("this machine was trained with inputs; give them at every step")
+        parts = (x if observed is None else torch.where(observed, x, 0.0), observed, None if self.C is None else inputs)
+        first, *rest = (None if p is None else p.unflatten(0, (hands, -1)).movedim(2, 0).contiguous() for p in parts)
+        assert first is not None
+        return first, rest[0], rest[1]
+
+    def forced(
+        self, x: Tensor, observed: Tensor | None, inputs: Tensor | None, weight: Tensor
+    ) -> Float[Tensor, "T S B M"]:
+        """The states at all steps of x (T, S or 1, B, N): the first from what was seen first, each other from those before."""
+        start = self.seen.start(x[0], None if observed is None else observed[0])
+        drive = None if inputs is None or self.C is None else inputs[1:] @ self.C
+        later = self.cell.orbit(start, len(x) - 1, self.seen.forcing(x[:-1], weight[:-1]), drive)
+        return torch.cat([start.unsqueeze(0), later])
+
+    def nats(self, states: Tensor, x: Tensor, observed: Tensor | None) -> Float[Tensor, "T S B"]:
+        """-log p(x_t | what was seen before it)."""
+        known = (None, None) if observed is None else (observed[0], observed[1:])
+        first = self.seen.first(x[0].expand(len(self.gain), -1, -1)).log_prob(x[0], known[0])
+        later = self.seen(states[1:]).log_prob(x[1:], known[1])
+        return -torch.cat([first.unsqueeze(0), later])
+
+    @property
+    def usable(self) -> Tensor:
+        """(S,) bool, the members that did not diverge; all where all did."""
+        return ~self.diverged | self.diverged.all()
+
+    def _mixed(self, log_p: Tensor) -> Tensor:
+        """(…, B) log of the mean over usable members (…, S, B)."""
+        usable = log_p[..., self.usable, :]
+        return torch.logsumexp(usable, -2) - torch.tensor(float(usable.shape[-2])).log()
+
+    @torch.no_grad()
+    def surprise_by_step(
+        self, x: Float[Tensor, "B T N"], inputs: Float[Tensor, "B T K"] | None = None
+    ) -> Float[Tensor, "B T"]:
+        """-log p(x_t | x_1 … x_{t-1}) in nats; over the steps they sum to the surprise."""
+        x, _, inputs = self.by_time(x, None, inputs)
+        states = self.forced(x, None, inputs, self.gain.view(1, -1, 1, 1).expand(len(x), -1, -1, -1))
+        so_far = self._mixed(-self.nats(states, x, None).cumsum(0))
+        return -torch.diff(so_far, dim=0, prepend=torch.zeros_like(so_far[:1])).T
+
+    @torch.no_grad()
+    def surprise(
+        self,
+        x: Float[Tensor, "B T N"],
+        observed: Bool[Tensor, "B T N"] | None = None,
+        draws: int = 100,
+        inputs: Float[Tensor, "B T K"] | None = None,
+    ) -> Estimate:
+        """Exact where all was seen; where there are holes, by at most PARTICLES particles for each member."""
+        if observed is None or bool(observed.all()):
+            nats = self.surprise_by_step(x, inputs).sum(1)
+            return Estimate(nats, torch.zeros_like(nats), "nats", "lower", "exact")
+        found = [self._walk(*part, min(draws, PARTICLES), 0.0)[1:] for part in self._parts(x, observed, inputs, 1)]
+        value, error = (torch.cat(column) for column in zip(*found, strict=True))
+        return Estimate(-value, error, "nats", "lower", f"particles-{min(draws, PARTICLES)}")
+
+    @torch.no_grad()
+    def sample(
+        self, n: int, given: Tensor | None = None, inputs: Float[Tensor, "n T K"] | None = None
+    ) -> Float[Tensor, "n T N"]:
+        """(n, *shape) draws from p(x), noise and all; without inputs where none are given."""
+        self.labels(n, given)
+        x = self.gain.new_zeros(n, *self.space.shape)
+        if self.C is not None and inputs is None:
+            inputs = x.new_zeros(*x.shape[:2], self.C.shape[1])
+        nothing = torch.zeros_like(x, dtype=torch.bool)
+        return torch.cat([self._walk(*part, 1, 0.0, 1)[0][0] for part in self._parts(x, nothing, inputs, 1)])
+
+    @torch.no_grad()
+    def repair(
+        self,
+        x: Float[Tensor, "B T N"],
+        observed: Bool[Tensor, "B T N"] | None,
+        n: int,
+        noise: float | Corruption = 0.0,
+        inputs: Float[Tensor, "B T K"] | None = None,
+    ) -> Float[Tensor, "n B T N"]:
+        """Draws by a particle filter whose particles fill what is missing, and are chosen by how well they foresee
+        what comes after."""
+        known = torch.ones_like(x, dtype=torch.bool) if observed is None else observed
+        many = max(PARTICLES, n)
+        return torch.cat([self._walk(*p, many, noise, n)[0] for p in self._parts(x, known, inputs, many)], 1)
+
+    @torch.no_grad()
+    def forecast(
+        self, x: Float[Tensor, "B T N"], steps: int, n: int, inputs: Float[Tensor, "B more K"] | None = None
+    ) -> Float[Tensor, "n B steps N"]:
+        """Draws of what comes next, NaN in x being what was not seen; inputs up to the end of the forecast."""
+        longer = torch.cat([x, x.new_full((len(x), steps, x.shape[2]), torch.nan)], 1)
+        observed = ~longer.isnan()
+        return self.repair(torch.where(observed, longer, 0.0), observed, n, 0.0, inputs)[:, :, x.shape[1] :]
+
+    @torch.no_grad()
+    def foresee(
+        self, x: Float[Tensor, "B T N"], steps: int, inputs: Float[Tensor, "B T K"] | None = None
+    ) -> Float[Tensor, "S B less N"]:
+        """What each member expects `steps` later, at every step of x but the last `steps`, from what was seen up to it (NaN:
+        not seen); the mean, under no inputs after that step."""
+        known = ~x.isnan()
+        x, observed, inputs = self.by_time(x, known, inputs)
+        assert observed is not None
+        weight = self.gain.view(1, -1, 1, 1) * observed
+        states = self.forced(x, observed, inputs, weight)[:-steps]
+        less, _, batch, _ = states.shape
+        now, pull = (part[:-steps].transpose(0, 1).flatten(1, 2).unsqueeze(0) for part in (x, weight))
+        z = self.seen.forcing(now, pull).pulled(states.transpose(0, 1).flatten(1, 2), 0)
+        ahead = self.seen(self.cell.orbit(z, steps)[-1]).mean
+        return ahead.unflatten(1, (less, batch)).transpose(1, 2)
+
+    def _parts(
+        self, x: Tensor, observed: Tensor, inputs: Tensor | None, many: int
+    ) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
+        """Examples a few at a time, time first."""
+        size = max(1, AT_ONCE // (many * len(self.gain)))
+        for i in range(0, len(x), size):
+            rows = slice(i, i + size)
+            first, known, acting = self.by_time(x[rows], observed[rows], None if inputs is None else inputs[rows])
+            assert known is not None
+            yield first, known, acting
+
+    def _walk(
+        self,
+        x: Tensor,
+        observed: Tensor,
+        inputs: Tensor | None,
+        many: int,
+        noise: float | Corruption,
+        n: int = 0,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """n draws (n, B, T, N) of what x (T, 1, B, N) is where it was not seen, log p(what was seen) (B,) and its error (B,), by
+        `many` particles for each member and example."""
+        members, batch = len(self.gain), x.shape[2]
+        x, observed = (part.repeat_interleave(many, 2)[:, 0] for part in (x, observed))  # (T, B * many, N)
+        drive = None if inputs is None or self.C is None else (inputs @ self.C).repeat_interleave(many, 2)
+        ancestry = Ancestry(members, batch, many, x)
+        pull = self.seen.forcing(x[:1].unsqueeze(1), self.gain.view(1, -1, 1, 1))
+        z = x.new_zeros(members, batch * many, self.cell.latent)
+        for t in range(len(x)):
+            p = self.seen(z) if t else self.seen.first(x[0].expand(members, -1, -1))
+            seen = p.blurred(noise) if isinstance(noise, float) and noise else p
+            weight = (p if seen is None else seen).log_prob(x[t], observed[t])
+            drawn = p.fill(x[t].expand(members, -1, -1), observed[t].expand(members, -1, -1), noise)
+            chosen = ancestry.grown(drawn, weight)
+            z = z.gather(1, chosen.unsqueeze(-1).expand_as(z)) if chosen is not None and t else z
+            drawn = drawn if chosen is None else drawn.gather(1, chosen.unsqueeze(-1).expand_as(drawn))
+            if t == 0:
+                z = self.seen.start(drawn, None)
+            if t + 1 < len(x):
+                z = self.cell.step(pull._replace(target=self.seen.target(drawn).unsqueeze(0)).pulled(z, 0))
+                z = z if drive is None else z + drive[t + 1]
+        return ancestry.finished(n, self.usable)
+
+    @torch.no_grad()
+    def free_run(
+        self,
+        steps: int,
+        start: Float[Tensor, "B N"] | None = None,
+        inputs: Float[Tensor, "T 1 B K"] | None = None,
+    ) -> Float[Tensor, "S B steps N"]:
+        """Every member's own orbit, from what was seen first (B, N), or from wherever WARM free steps led: the mean of p(x_t | z_t),
+        which no noise disturbs. With inputs those of each step; without, under none."""
+        warm = 0 if start is not None else WARM
+        x = self.seen.first(self.gain.new_zeros(1, self.space.shape[1])).sample() if start is None else start
+        z = self.seen.start(x.unsqueeze(0), None)
+        drive = None if inputs is None or self.C is None else inputs @ self.C
+        states = self.cell.orbit(z, warm + steps, None, drive)[warm:]
+        return self.seen(states).mean.movedim(0, 2)
+
+    @torch.no_grad()
+    def dream(self, n: int, given: Tensor | None = None) -> Float[Tensor, "n T N"]:
+        """(n, *shape) stretches of free runs, of the usable members in turn."""
+        self.labels(n, given)
+        usable = self.usable.nonzero().flatten()
+        each = -(-n // len(usable))
+        start = self.seen.first(self.gain.new_zeros(each, self.space.shape[1])).sample()
+        x = self.free_run(WARM + self.space.shape[0], start)[usable, :, WARM:]
+        return x.transpose(0, 1).flatten(0, 1)[:n]

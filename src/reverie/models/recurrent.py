@@ -1,0 +1,179 @@
+"""Recurrent networks that become the system they saw: run freely, they go on as it would."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from reverie.core.config import knob
+from reverie.core.errors import BadInput
+from reverie.core.model import Batch, Phase
+from reverie.core.recipe import TrainingConfig
+from reverie.core.shallow import Shallow
+from reverie.core.space import Space
+from reverie.models.innovations import Innovations
+from reverie.nets.cells import CellName, cell, manifold_attraction
+from reverie.nets.observations import ObservationName, observation
+from reverie.nets.recurrence import growth
+
+FAR = 1e3  # a state that is nowhere near data of about unit variance
+LONG = 5000  # free steps after which a member is known not to run away
+GAINS = (0.0, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0)  # of the filter, of which the best is kept
+EVERY = 10  # rounds between two looks at how errors grow
+
+
+@dataclass(frozen=True)
+class RecurrentConfig:
+    cell: CellName = knob("shallow", "how a state becomes the next one")
+    latent: int = knob(0, "units of the state; 0: as many as there are channels", low=0)
+    hidden: int = knob(
+        50, "hidden units; of a dendritic cell, branches; of an almost-linear one, rectified units", low=0
+    )
+    observation: ObservationName = knob("auto", "what is seen of a state")
+    members: int = knob(1, "machines that learn side by side, each from windows of its own", low=1, high=1000)
+    forcing: Literal["fixed", "annealed", "adaptive", "sparse"] = knob(
+        "fixed", "how what was seen pulls the states while learning"
+    )
+    alpha: float = knob(
+        0.15, "share of the way that it pulls them (at first, where annealed or adaptive)", low=0.0, high=1.0
+    )
+    halving: float = knob(5000.0, "annealed: rounds in which alpha halves", low=1.0)
+    interval: int = knob(20, "sparse: steps between two pulls, all the way", low=1)
+    inputs: int = knob(0, "external inputs at each step", low=0)
+    remembering: int = knob(0, "units that are drawn towards remembering for ever", low=0)
+    attraction: float = knob(0.1, "how strongly they are, at each step", low=0.0)
+
+
+class Recurrent(Innovations):
+    """z_t = F(z_{t-1}) + C s_t, x_t ~ p(x_t | z_t), learned by generalised teacher forcing: before each step what was seen pulls the
+    state a share alpha of the way (Hess, Monfared, Brenner & Durstewitz 2023, arXiv 2306.04406).
+
+    As a distribution it is the same machine in innovation form: each x_t is drawn from p(x_t | z_t) and then pulls the state by a
+    gain, so that p(x) is a product over steps and exact. The gain is chosen on the validation windows once the learning is
+    done. Several members are an equal mixture, of those that did not diverge.
+
+    >>> model = Recurrent(RecurrentConfig(members=2, hidden=5), Space((10, 3), "real"))
+    >>> model.sample(4).shape, model.free_run(100).shape
+    (torch.Size([4, 10, 3]), torch.Size([2, 1, 100, 3]))
+    """
+
+    Config = RecurrentConfig
+    kinds = ("real", "count")
+    rested: Tensor  # (S,) rounds in which a member did not learn, because its loss or gradient was not finite
+    alpha: Tensor  # (S,) of forcing, while it adapts
+
+    def __init__(self, config: RecurrentConfig, space: Space):
+        super().__init__(config, space)
+        if not space.is_series:
+            raise BadInput(f"recurrent learns series (T, N), not examples of shape {space.shape}; give --data.window T")
+        if config.cell == "gru" and (config.forcing == "adaptive" or config.remembering):
+            raise BadInput("a GRU is not piecewise linear; use fixed forcing and no remembering units, or another cell")
+        channels = space.shape[1]
+        self.inputs, self.members = config.inputs, config.members
+        latent = config.latent or channels
+        if config.remembering > latent:
+            raise BadInput(f"{config.remembering} remembering units are more than the {latent} there are")
+        self.cell = cell(config.cell, self.members, latent, config.hidden)
+        self.seen = observation(config.observation, space.kind, self.members, latent, channels)
+        self.C = nn.Parameter(0.1 * torch.randn(self.members, config.inputs, latent)) if config.inputs else None
+        self.register_buffer("diverged", torch.zeros(self.members, dtype=torch.bool))
+        self.register_buffer("rested", torch.zeros(self.members))
+        self.register_buffer("alpha", torch.full((self.members,), config.alpha))
+        self.register_buffer("gain", torch.full((self.members,), config.alpha))
+
+    @classmethod
+    def recipe(cls, space: Space, count: int) -> tuple[RecurrentConfig, TrainingConfig]:
+        return RecurrentConfig(), TrainingConfig(steps=20_000, batch=16, rate=2e-3, clip=10.0, average=0.0)
+
+    def prepare(self, data: Any) -> None:
+        told = data.train.batch(500)
+        if (given := 0 if told.inputs is None else told.inputs.shape[-1]) != self.config.inputs:
+            raise BadInput(
+                f"{data.name} has {given} inputs, and --model.inputs is {self.config.inputs}; make them agree"
+            )
+        self.seen.prepare(told.x, told.observed)
+
+    def phases(self, batch: Batch, step: int) -> Iterator[Phase]:
+        # To each member its own share of the examples.
+        hands = self.members if self.training and len(batch.x) % self.members == 0 else 1
+        x, observed, inputs = self.by_time(batch.x, batch.observed, batch.inputs, hands)
+        states = self.forced(x, observed, inputs, self._weight(x, observed, step))
+        nats = self.nats(states, x, observed).sum(0).mean(-1)  # (S,)
+        loss = nats
+        if self.config.remembering:
+            drawn = manifold_attraction(self.cell.as_shallow(), self.config.remembering)
+            loss = loss + self.config.attraction * len(x) * drawn
+        fine = loss.detach().isfinite()
+        report = nats.detach()[fine].mean() if fine.any() else nats.detach().mean()
+        if not torch.is_grad_enabled():
+            yield Phase("all", report)
+            return
+        if self.training and self.config.forcing == "adaptive" and step % EVERY == 0:
+            self._adapt(states.detach()[:, fine], fine)
+        parameters = list(self.parameters())
+        found = (
+            torch.autograd.grad(loss[fine].sum(), parameters, allow_unused=True)
+            if fine.any()
+            else [None] * len(parameters)
+        )
+        for gradient in found:
+            if gradient is not None:
+                fine = fine & gradient.isfinite().flatten(1).all(1)
+        if self.training:
+            self.rested += (~fine).to(self.rested.dtype)
+        # One that has nothing finite to say rests, and the others learn on.
+        yield Phase("all", None, report, [None if g is None else _only(g, fine) for g in found])
+
+    def _weight(self, x: Tensor, observed: Tensor | None, step: int) -> Tensor:
+        """(T, S or 1, B or 1, N or 1) how far what was seen pulls at each step, while learning."""
+        config, alpha = self.config, x.new_full((1, 1, 1, 1), self.config.alpha)
+        if config.forcing == "annealed":
+            alpha = alpha * 0.5 ** (step / config.halving)
+        elif config.forcing == "adaptive":
+            alpha = self.alpha.view(1, -1, 1, 1)
+        weight = alpha.repeat(len(x), 1, 1, 1)
+        if config.forcing == "sparse":
+            weight = (torch.arange(len(x), device=x.device) % config.interval == 0).to(x).view(-1, 1, 1, 1)
+        return weight if observed is None else weight * observed
+
+    def _adapt(self, states: Tensor, fine: Tensor) -> None:
+        """alpha = 1 - 1 / how much errors grow in a step, below which forced gradients would grow too (Hess et al. 2023); it
+        rises at once and falls slowly."""
+        weights = Shallow(*(part.detach()[fine] for part in self.cell.as_shallow()))
+        wanted = 1 - 1 / growth(weights, states[:, :, :4]).clamp(min=1)
+        self.alpha[fine] = torch.maximum(wanted, 0.9 * self.alpha[fine] + 0.1 * wanted).clamp(max=1)
+
+    @torch.no_grad()
+    def solve(self, data: Any, config: TrainingConfig) -> None:
+        """Finds which members run away, and for each the gain and the noise under which the validation windows are likeliest."""
+        told = data.valid.batch(200) if len(data.valid) else data.train.batch(200)
+        x, observed, inputs = self.by_time(told.x, told.observed, told.inputs)
+        start = self.seen.start(x[0], None if observed is None else observed[0])
+        far = self.cell.orbit(start, LONG)[-1].abs().amax((1, 2))
+        self.diverged.copy_(~(far < FAR))  # what is no number is far too
+        pull = torch.ones_like(x[:, :, :1, :1]) if observed is None else observed.to(x.dtype)
+        tried = [self._tried(gain * pull, x, observed, inputs) for gain in GAINS]
+        nats = torch.stack([torch.nan_to_num(found, math.inf) for found, _ in tried])  # (gains, S)
+        best = nats.argmin(0)
+        self.gain.copy_(torch.tensor(GAINS).to(x)[best])
+        error = torch.stack([left for _, left in tried])[best, torch.arange(self.members)]
+        self.seen.settle(torch.nan_to_num(error, FAR, FAR))
+
+    def _tried(
+        self, weight: Tensor, x: Tensor, observed: Tensor | None, inputs: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """(S,) nats of the windows, and (S, N) the mean square error of predictions, where x pulls with `weight`."""
+        states = self.forced(x, observed, inputs, weight)
+        square = (x[1:] - self.seen(states[1:]).mean).square()
+        seen = torch.ones_like(x[1:]) if observed is None else observed[1:].to(x.dtype)
+        error = (square * seen).sum((0, 2)) / seen.expand_as(square).sum((0, 2)).clamp(min=1)
+        self.seen.settle(torch.nan_to_num(error, FAR, FAR))
+        return self.nats(states, x, observed).sum(0).mean(-1), error
+
+
+def _only(gradient: Tensor, fine: Tensor) -> Tensor:
+    """The gradient, 0 for members that are not fine."""
+    return torch.where(fine.view(-1, *[1] * (gradient.dim() - 1)), gradient, 0.0)
