@@ -123,6 +123,7 @@ class LatentModel(Labelled):
 class Tempered(LatentModel):
     """A machine at a temperature, below 1 surer of what it dreams and above 1 less sure; it recognises as it did at 1.
 
+    >>> from reverie.core.space import Space
     >>> from reverie.models.vae import VAE, VAEConfig
     >>> vae = VAE(VAEConfig(latent=2, width=8, prior="normal"), Space((1, 4, 4), "bit"))
     >>> vae.tempered(0.25).prior.sample(1000).std() < 0.6
