@@ -247,11 +247,30 @@ def test_mean_field_recognition_is_factorial():
     torch.testing.assert_close(q.log_prob(z.unsqueeze(1))[:, 0], expected)
 
 
-def test_positive_weights_stay_so():
-    model = machine(positive=True)
-    for _ in model.phases(Batch(WORLD[:4]), 0):
+@pytest.mark.parametrize(("which", "kept"), [("none", 0), ("shown", 1), ("all", 2)])
+def test_positive_weights_stay_so(which, kept):
+    """Those begin without a sign; and what a step takes below zero is brought back in the next round."""
+    model = Helmholtz(HelmholtzConfig(layers=(4, 3), positive=which), BITS)
+
+    def signless():
+        return [bool((layer.weight >= 0).all()) for layer in (model.shown, model.dreamer[1])]
+
+    expected = [True] * kept + [False] * (2 - kept)
+    assert signless() == expected
+    with torch.no_grad():
+        for p in model.parameters():
+            p.sub_(1)
+    for _ in model.phases(Batch(WORLD[:4].float()), 0):
         pass
-    assert all((layer.weight >= 0).all() for layer in [*model.dreamer, model.shown])
+    assert signless() == expected
+
+
+@pytest.mark.parametrize("busy", [0.1, 0.5])
+def test_a_machine_without_weights_dreams_as_many_bits_as_it_was_told(busy):
+    model = Helmholtz(HelmholtzConfig(layers=(6, 4, 3), busy=busy, start=0.0), Space((1, 2, 2), "bit"))
+    low, middle, top = model.prior.sample(20_000).split((6, 4, 3), 1)
+    for bits, share in ((low, busy), (middle, busy), (top, 0.5)):
+        assert abs(bits.mean() - share) < 4.5 * (share * (1 - share) / bits.numel()) ** 0.5
 
 
 def test_rates_scale_the_gradients_of_what_they_link():

@@ -47,9 +47,17 @@ class HelmholtzConfig:
     likelihood: Likelihood = knob("auto", "p(x|z), of those that fit the kind of data; auto takes the usual one")
     logistics: int = knob(1, "logistic densities in the likelihood of a byte", low=1, high=1000)
     classes: int = knob(0, "labels to condition on, as many as the data have; 0: none", low=0)
-    positive: bool = knob(False, "the dreamer's weights are kept from falling below zero")
+    positive: Literal["none", "shown", "all"] = knob(
+        "none", "which of the dreamer's weights are kept from falling below zero: those that show the data, or all"
+    )
     mean_field: bool = knob(False, "recognition passes chances upwards rather than bits")
     start: float = knob(1.0, "scale of the weights at the start; 0: all of them zero", low=0.0)
+    busy: float = knob(
+        0.5,
+        "how many of the bits of each layer below the topmost are on at the start, in dreams",
+        low=0.001,
+        high=0.999,
+    )
     rates: tuple[float, ...] = knob(
         (),
         "factors on the gradients of what links the data to the first layer, both ways, of what links each layer to the "
@@ -99,6 +107,8 @@ class Helmholtz(LatentModel):
         self.recogniser = nn.ModuleList(up(a, b, config.start) for a, b in itertools.pairwise(sizes))
         layers = [KINDS[config.top](0, sizes[-1], config.start)]
         layers += [across(a, b, config.start) for a, b in zip(sizes[:1:-1], sizes[-2:0:-1], strict=True)]
+        for layer in layers[1:]:
+            nn.init.constant_(layer.bias, math.log(config.busy / (1 - config.busy)))
         self.dreamer = nn.ModuleList(layers)  # from the top down
         causes = sizes[1] + config.classes
         self.shown: Shown | ShownInTurn
@@ -106,6 +116,9 @@ class Helmholtz(LatentModel):
             self.shown = Shown(causes, space, config.likelihood, config.logistics, config.start)
         else:
             self.shown = ShownInTurn(KINDS[config.shown](causes, space.dims, config.start), space)
+        with torch.no_grad():
+            for weight in self._kept_positive():
+                weight.abs_()
 
     @classmethod
     def recipe(cls, space: Space, count: int) -> tuple[HelmholtzConfig, TrainingConfig]:
@@ -228,8 +241,9 @@ class Helmholtz(LatentModel):
         else:
             bound, share = (log_w.logsumexp(0) - math.log(k)).mean(), torch.softmax(log_w, 0)
         yield self._phase("dreamer", -bound, down.pull(share.flatten() / n))
-        if config.positive:
-            self._keep_positive()
+        with torch.no_grad():
+            for weight in self._kept_positive():
+                weight.clamp_(min=0)
         missed = -up.nats.mean()
         if config.rule == "vimco":
             yield self._phase("recogniser", missed, up.pull((lift(log_w) - share).flatten() / n))
@@ -264,10 +278,11 @@ class Helmholtz(LatentModel):
         x = self.shown(self._causes(z[0], given)).sample()
         return Thought(list(self.encode(x, given=given).laws(n, z)))
 
-    @torch.no_grad()
-    def _keep_positive(self) -> None:
-        for layer in [*self.dreamer, self.shown]:
-            layer.weight.clamp_(min=0)
+    def _kept_positive(self) -> list[Tensor]:
+        layers: list[Any] = {"none": [], "shown": [self.shown], "all": [*self.dreamer, self.shown]}[
+            self.config.positive
+        ]
+        return [layer.weight for layer in layers]
 
     def _phase(self, learner: str, told: Tensor, gradients: list[Tensor]) -> Phase:
         return Phase(learner, None, told, self._lowered(gradients, learner))
