@@ -49,7 +49,7 @@ CASES = {
         "0.080, as above",
     ),
     "bars": Case(
-        "bars", "bits", BARS, BOLD, 16, 12,
+        "bars", "bits", BARS, replace(BOLD, steps=1500, rate=0.1), 24, 12,
         "1995: 0.10; reproductions 0.45 to 0.51; exact maximum likelihood 0.37 to 0.76",
     ),
 }  # fmt: skip
