@@ -153,8 +153,8 @@ class Layered(Protocol):
         """(units, *shape) what each of them adds to a dream."""
         ...
 
-    def fantasies(self, layer: int, units: Sequence[int], n: int) -> Tensor:
-        """(len(units), *shape) the mean of n dreams in which that unit is on."""
+    def fantasies(self, layer: int, n: int) -> tuple[Tensor, Tensor]:
+        """(units, *shape) the mean of those of n dreams in which that unit was on, NaN where there was none; (units,) the share of these."""
         ...
 
 

@@ -8,7 +8,7 @@ from reverie.report.page import Html, el, figure, say, section, tile, tiles
 from reverie.report.scene import ROW, Scene
 
 UNITS = 3 * ROW  # of a layer, at most
-DREAMS = 200  # averaged in a fantasy
+DREAMS = 5000  # of which a fantasy is the mean of those with its unit on
 
 
 def layers(scene: Scene) -> Html | None:
@@ -25,8 +25,8 @@ def layers(scene: Scene) -> Html | None:
             "ul",
             el("li", el("b", "Top, what it looks for: "), "its weights of recognition. White speaks for it, black against it."),
             el("li", el("b", "Middle, what it adds: "), "its weights of generation. White is made brighter, black darker."),
-            el("li", el("b", "Bottom, its fantasy: "), f"the mean of {DREAMS} dreams in which it was switched on, all above and "
-               "beside it being as dreamt; so all units have the same dreams but for what they change."),
+            el("li", el("b", "Bottom, its fantasy: "), f"of {DREAMS:,} dreams, the mean of those in which it was on. Below it, in "
+               "how many it was; where the machine never dreamt of it, it is grey."),
         ),
     ]  # fmt: skip
     for layer, count in enumerate(model.units):
@@ -38,12 +38,13 @@ def _layer(scene: Scene, model: Layered, layer: int, count: int) -> Html:
     receptive, projective = model.receptive(layer), model.projective(layer)
     strength = projective.flatten(1).norm(dim=1)
     chosen = torch.argsort(strength, descending=True, stable=True)[:UNITS].tolist()
-    fantasies = scene.paint(model.fantasies(layer, chosen, DREAMS))
+    dreamt, often = model.fantasies(layer, DREAMS)
+    fantasies = scene.paint(torch.nan_to_num(dreamt[chosen]))
     fields = (scene.paint_field(part[chosen]) for part in (receptive, projective))
     stacks = np.stack([*fields, fantasies], 1)  # (few, 3, C, H, W)
     items = [
         tile(stack, f"unit {unit + 1} of layer {layer + 1}: field of recognition, field of generation, fantasy",
-             scene.scale, f"{unit + 1}")
+             scene.scale, f"{often[unit]:.0%}")
         for unit, stack in zip(chosen, stacks, strict=True)
     ]  # fmt: skip
     few = f"All {count} units" if count <= UNITS else f"The {UNITS} of {count} units that add most to dreams"
