@@ -3,7 +3,7 @@
     python benchmarks/shifter.py [--seeds 10] [--first 100] [--quick]
 
 Pictures of 4x8 bits: a random row twice, and twice more moved by one place (Dayan, Hinton, Neal & Zemel 1995). A 32-24-2
-machine learns by reweighted wake-sleep, from several starts, of which the one with the least free energy of training examples is
+machine whose weights to the picture stay positive learns by reweighted wake-sleep, from several starts, of which the one with the least free energy of training examples is
 kept. A unit counts as tuned where its chance, recognised in test pictures, tells the two directions apart: the area under
 the ROC curve is 0.1 or more away from a half, and a Mann-Whitney test says so at 1%, divided by the number of units. The direction is
 read off by logistic regression on the chances of the top units alone, and of the middle ones, learned on training pictures. Pictures that
@@ -26,9 +26,9 @@ from reverie.data import Data, open_data
 from reverie.models.helmholtz import Helmholtz, HelmholtzConfig
 
 LAYERS = (24, 2)
-MODEL = HelmholtzConfig(layers=LAYERS, draws=30)
-RECIPE = TrainingConfig(steps=10_000, batch=100, rate=0.05, beta2=0.99, average=0.02)
-STARTS = 3
+MODEL = HelmholtzConfig(layers=LAYERS, draws=30, start=3.0, busy=0.1, positive="shown")
+RECIPE = TrainingConfig(steps=3000, batch=100, rate=0.1, beta2=0.99, average=0.02)
+STARTS = 10
 
 
 def directions(x: Tensor) -> tuple[Tensor, np.ndarray]:
