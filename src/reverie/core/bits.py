@@ -3,9 +3,10 @@
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+
+TOGETHER = 100  # factors of at least 1/2 whose product is well above the smallest number there is
 
 
 def bits_log_prob(logits: Tensor, x: Tensor) -> Tensor:
@@ -16,25 +17,37 @@ def bits_log_prob(logits: Tensor, x: Tensor) -> Tensor:
     """
     if torch.is_grad_enabled():
         return _BitsLogProb.apply(logits, x)
-    return _bits_log_prob(logits, x)
+    return chance_log_prob(logits, torch.sigmoid(logits), x)
 
 
-def _bits_log_prob(logits: Tensor, x: Tensor) -> Tensor:
-    return torch.linalg.vecdot(x, logits) - F.softplus(logits, threshold=40).sum(-1)
+def chance_log_prob(logits: Tensor, p: Tensor, x: Tensor) -> Tensor:
+    """The same, where p = sigmoid(logits) is known already; without a gradient.
+
+    log(1 + e^l) = max(l, 0) - log max(p, 1 - p). The last lies between 1/2 and 1, so that one logarithm, which is dear, does for
+    the product of a hundred of them.
+
+    >>> chance_log_prob(torch.tensor([[-50.0, 50.0]]), torch.tensor([[0.0, 1.0]]), torch.tensor([[1.0, 1.0]]))
+    tensor([-50.])
+    """
+    sure = torch.sub(1, p)
+    torch.maximum(sure, p, out=sure)
+    log = torch.stack([part.prod(-1) for part in sure.split(TOGETHER, -1)]).log_().sum(0)
+    return torch.linalg.vecdot(x, logits).sub_(logits.relu().sum(-1)).add_(log)
 
 
 class _BitsLogProb(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, logits: Tensor, x: Tensor) -> Tensor:
-        ctx.save_for_backward(logits, x)
-        return _bits_log_prob(logits, x)
+        p = torch.sigmoid(logits)
+        ctx.save_for_backward(logits if ctx.needs_input_grad[1] else None, p, x)
+        return chance_log_prob(logits, p, x)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor | None]:
-        logits, x = ctx.saved_tensors
+        logits, p, x = ctx.saved_tensors
         to_x = gradient.unsqueeze(-1) * logits if ctx.needs_input_grad[1] else None
-        return torch.sub(x, torch.sigmoid(logits)).mul_(gradient.unsqueeze(-1)), to_x
+        return torch.sub(x, p).mul_(gradient.unsqueeze(-1)), to_x
 
 
 def coins(p: Tensor) -> Tensor:

@@ -26,6 +26,8 @@ class Batch(NamedTuple):
 
     def copies(self, n: int) -> "Batch":
         """All examples n times, one copy of the batch after the other."""
+        if n == 1:
+            return self
         return Batch(*(None if part is None else part.repeat(n, *[1] * (part.dim() - 1)) for part in self))  # type: ignore[arg-type]
 
 

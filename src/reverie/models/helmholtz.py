@@ -242,22 +242,22 @@ class Helmholtz(LatentModel):
             bound, share = log_w.mean(), torch.full_like(log_w, 1 / k)
         else:
             bound, share = (log_w.logsumexp(0) - math.log(k)).mean(), torch.softmax(log_w, 0)
-        yield self._phase("dreamer", -bound, down.pull(share.flatten() / n))
+        yield self._phase("dreamer", -bound, down.pull(share.flatten() / -n))
         with torch.no_grad():
             for weight in self._kept_positive():
                 weight.clamp_(min=0)
         missed = -up.nats.mean()
         if config.rule == "vimco":
-            yield self._phase("recogniser", missed, up.pull((lift(log_w) - share).flatten() / n))
+            yield self._phase("recogniser", missed, up.pull((lift(log_w) - share).flatten() / -n))
             return
-        awake = up.pull(share.flatten() / n) if config.rule == "reweighted" and config.recognise != "sleep" else None
+        awake = up.pull(share.flatten() / -n) if config.rule == "reweighted" and config.recognise != "sleep" else None
         if awake is not None and config.recognise == "wake":
             yield self._phase("recogniser", missed, awake)
             return
         dreamt = self._asleep(n, batch.given if self.classes else None)
-        gradients = dreamt.pull(dreamt.nats.new_full((n,), 1 / n))
+        gradients = dreamt.pull(log_w.new_full((n,), -1 / n))
         if awake is not None:
-            gradients = [(a + b) / 2 for a, b in zip(awake, gradients, strict=True)]
+            torch._foreach_lerp_(gradients, awake, 0.5)
         yield self._phase("recogniser", -dreamt.nats.mean(), gradients)
 
     @torch.no_grad()
@@ -287,17 +287,12 @@ class Helmholtz(LatentModel):
         return [layer.weight for layer in layers]
 
     def _phase(self, learner: str, told: Tensor, gradients: list[Tensor]) -> Phase:
-        return Phase(learner, None, told, self._lowered(gradients, learner))
-
-    def _lowered(self, gradients: list[Tensor], learner: str) -> list[Tensor]:
-        """The gradients of a log-probability, as those of what is to be lowered, scaled for each layer."""
-        factors = [-1.0] * len(gradients)
         if self.config.rates:
             layers: list[nn.Module] = [*self.recogniser] if learner == "recogniser" else [*self.dreamer, self.shown]
             rates = self.config.rates[:-1] if learner == "recogniser" else self.config.rates[::-1]
-            factors = [-rate for layer, rate in zip(layers, rates, strict=True) for _ in layer.parameters()]
-        torch._foreach_mul_(gradients, factors)
-        return gradients
+            factors = [rate for layer, rate in zip(layers, rates, strict=True) for _ in layer.parameters()]
+            torch._foreach_mul_(gradients, factors)
+        return Phase(learner, None, told, gradients)
 
 
 def lift(log_w: Float[Tensor, "K B"]) -> Float[Tensor, "K B"]:

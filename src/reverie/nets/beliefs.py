@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from reverie.core.bits import bits_log_prob
+from reverie.core.bits import bits_log_prob, chance_log_prob
 
 Kind = Literal["sigmoid", "darn", "nade"]
 Bit = Callable[[int, Tensor], Tensor]  # which bit, its logit (N,) -> what it is (N,)
@@ -26,7 +26,8 @@ class Law(ABC):
 
     def __init__(self, h: Float[Tensor, "n inputs"], base: Float[Tensor, "n size"], copies: int):
         self.h = h
-        self.base = base if copies == 1 else base.repeat(copies, 1)  # logits, as far as they depend on h
+        # Logits, as far as they depend on h.
+        self.base = base if copies == 1 else base.expand(copies, -1) if len(base) == 1 else base.repeat(copies, 1)
 
     def _by_input(self, error: Float[Tensor, "N size"]) -> Float[Tensor, "size inputs"]:
         """What an error in the logits means for weights on h."""
@@ -117,10 +118,12 @@ class SigmoidLaw(Law):
         return torch.sigmoid(self.base)
 
     def place(self, u: Tensor) -> Tensor:
-        return (u < self.mean).to(u.dtype)
+        return torch.lt(u, self.mean, out=torch.empty_like(u))
 
     def log_prob(self, z: Tensor) -> Tensor:
-        return bits_log_prob(self.base, z)
+        if torch.is_grad_enabled():
+            return bits_log_prob(self.base, z)
+        return chance_log_prob(self.base, self.mean, z)
 
     def pull(self, z: Tensor, weight: Tensor) -> list[Tensor]:
         error = torch.sub(z, self.mean).mul_(weight.unsqueeze(1))

@@ -90,6 +90,7 @@ class Thought:
         self.laws = laws
 
     @cached_property
+    @torch.no_grad()
     def nats(self) -> Float[Tensor, " N"]:
         """The log-probability of all of it."""
         return torch.stack([law.log_prob(z) for law, z in self.laws]).sum(0)
