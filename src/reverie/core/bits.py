@@ -1,12 +1,11 @@
 """Bits: their log-probability and draws of them, as fast as memory allows."""
 
+import functools
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
-
-TOGETHER = 100  # factors of at least 1/2 whose product is well above the smallest number there is
 
 
 def bits_log_prob(logits: Tensor, x: Tensor) -> Tensor:
@@ -31,8 +30,15 @@ def chance_log_prob(logits: Tensor, p: Tensor, x: Tensor) -> Tensor:
     """
     sure = torch.sub(1, p)
     torch.maximum(sure, p, out=sure)
-    log = torch.stack([part.prod(-1) for part in sure.split(TOGETHER, -1)]).log_().sum(0)
+    log = sure.unflatten(-1, _cut(p.shape[-1])).prod(-1).log_().sum(-1)
     return torch.linalg.vecdot(x, logits).sub_(logits.relu().sum(-1)).add_(log)
+
+
+@functools.cache
+def _cut(n: int) -> tuple[int, int]:
+    """(parts, size) of n factors of at least 1/2; a product of a hundred of them is well above the smallest number there is."""
+    size = next((size for size in range(min(n, 100), 0, -1) if n % size == 0), 1)
+    return n // size, size
 
 
 class _BitsLogProb(torch.autograd.Function):
