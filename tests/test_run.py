@@ -17,7 +17,8 @@ from reverie import recording
 from reverie import run as run_module
 from reverie.core.errors import BadInput
 from reverie.core.recipe import TrainingConfig
-from reverie.data import open_data
+from reverie.data import Data, open_data
+from reverie.models.gan import GANConfig
 from reverie.models.linear import LinearConfig
 from reverie.models.vae import VAEConfig
 from reverie.recording import record
@@ -33,8 +34,8 @@ def make(folder: Path, steps: int = 60, model: str = "vae") -> Run:
     return Run.create(folder, model, config, TrainingConfig(steps=steps, batch=32), BARS, 0)
 
 
-def finish(run: Run, until: int | None = None) -> Run:
-    for report in record(run, BARS, fabric_for("cpu")):
+def finish(run: Run, until: int | None = None, data: Data = BARS) -> Run:
+    for report in record(run, data, fabric_for("cpu")):
         if report.step == until:
             break
     return run
@@ -48,6 +49,21 @@ def bytes_of(folder: Path) -> dict[str, bytes]:
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     return finish(make(tmp_path_factory.mktemp("runs") / "whole"))
+
+
+def test_what_a_model_watches_is_kept_and_resumed_byte_identical(tmp_path, monkeypatch):
+    monkeypatch.setattr(recording, "SAVE_EVERY", 0.0)
+    digits = open_data("digits")
+    config = GANConfig(latent=3, width=2, augment=0.8)
+
+    def made(name: str) -> Run:
+        return Run.create(tmp_path / name, "gan", config, TrainingConfig(steps=36, batch=8, beta1=0.0), digits, 0)
+
+    unstopped = finish(made("whole"), data=digits)
+    assert [row["step"] for row in unstopped.log if "watched" in row] == [16, 32]
+    for until in (15, 17, 33):
+        finish(made(f"r{until}"), until, digits)
+        assert bytes_of(finish(Run.load(tmp_path / f"r{until}"), data=digits).folder) == bytes_of(unstopped.folder)
 
 
 @pytest.mark.parametrize("until", [1, 7, 23, 59])

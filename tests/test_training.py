@@ -17,7 +17,7 @@ from reverie.core.recipe import TrainingConfig
 from reverie.core.space import Space
 from reverie.data import open_data
 from reverie.models.vae import VAE, VAEConfig
-from reverie.training import Diverged, State, fabric_for, rate_at, seed_of, training
+from reverie.training import WATCH, Diverged, State, fabric_for, rate_at, seed_of, training
 
 BARS = open_data("bars", count=300)
 
@@ -52,6 +52,27 @@ def run(state: State, seed: int = 0, until: int | None = None) -> list:
         if report.step == until:
             break
     return reports
+
+
+class Watching(Two):
+    """Says what it was shown."""
+
+    def watch(self, batch: Batch, held: Batch, share: float) -> dict[str, float]:
+        self.seen.append((held.x, share))
+        return {"held": float(len(held.x)), "known": float(len(batch.x))}
+
+
+def test_a_model_that_watches_is_shown_held_out_examples_now_and_then():
+    model = Watching(BARS.space)
+    reports = run(State(model, TrainingConfig(steps=40, batch=10)))
+    assert [r.step for r in reports if r.watched] == [WATCH, 2 * WATCH]
+    assert reports[WATCH - 1].watched == {"held": 10, "known": 10}
+    looks = [shown for shown in model.seen if isinstance(shown, tuple)]
+    valid = BARS.valid.x()
+    for x, share in looks:
+        assert share == WATCH / 40
+        assert all((row == valid).flatten(1).all(1).any() for row in x)
+    assert not torch.equal(looks[0][0], looks[1][0])
 
 
 def test_phases_are_stepped_lazily_and_alone():

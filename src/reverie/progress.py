@@ -37,13 +37,15 @@ def training_bar(run: Run, reports: Iterator[Report], loud: bool = True) -> Iter
     steps, shown_at, said_at = run.training.steps, 0.0, time.monotonic()
     terminal = sys.stderr.isatty()
     smooth: dict[str, float] = {}
+    watched: dict[str, float] = {}
     with _progress("{task.fields[note]}") as shown:
         task = shown.add_task("dreaming up", total=steps, note="") if terminal and loud else None
         for report in reports:
             for name, loss in report.losses.items():
                 smooth[name] = loss if name not in smooth else 0.98 * smooth[name] + 0.02 * loss
             now, last = time.monotonic(), report.step == steps
-            note = "  ".join(f"{name} {loss:.2f}" for name, loss in smooth.items())
+            watched = report.watched or watched
+            note = "  ".join(f"{name} {value:.2f}" for name, value in (smooth | watched).items())
             if task is not None and (last or now - shown_at > 0.2):
                 shown.update(task, completed=report.step, note=note)
                 shown_at = now

@@ -44,8 +44,10 @@ def record(run: Run, data: Data, fabric: Fabric) -> Iterator[Report]:
             keep_dreams(run, state.average, data, 0)
     frames, saved = film_steps(config.steps), time.monotonic()
     held: list[dict[str, float]] = []
+    watched: dict[str, float] = {}
     for report in training(state, data, run.seed, fabric):
         held.append(report.losses)
+        watched = report.watched or watched
         step, last = report.step, report.step == config.steps
         # The last round has settled already, and fitted what comes after the learning.
         if not last and (step in frames or step % every == 0):
@@ -57,6 +59,8 @@ def record(run: Run, data: Data, fabric: Fabric) -> Iterator[Report]:
             continue
         if writing:
             row = {"step": step, "losses": _means(held), "rate": report.rate}
+            if watched:
+                row["watched"] = watched
             if last or (step // every) % 5 == 0:
                 row["valid"] = validate(state.average, data, step, run.seed)
             _append(run.folder / "log.jsonl", row)
@@ -65,6 +69,7 @@ def record(run: Run, data: Data, fabric: Fabric) -> Iterator[Report]:
                 keep_state(run, state)
                 saved = time.monotonic()
         held.clear()
+        watched = {}  # so that a row knows nothing that a resumed run does not
         yield report
     if writing and not (run.folder / "model.safetensors").exists():
         keep_state(run, state)

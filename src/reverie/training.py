@@ -12,12 +12,14 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from reverie.core.errors import BadInput
-from reverie.core.model import Batch, Model, Phase
+from reverie.core.model import Batch, Model, Phase, Watches
 from reverie.core.recipe import TrainingConfig
 from reverie.data import Data
 from reverie.optimisers import optimiser
 
 FOLLOW = 10  # rounds between two steps of the averaged weights: as good as every round, at a tenth of the cost
+
+WATCH = 16  # rounds between two looks at held-out examples, of a model that keeps an eye on its learning
 
 
 class Report(NamedTuple):
@@ -26,6 +28,7 @@ class Report(NamedTuple):
     step: int  # rounds done so far
     losses: dict[str, float]  # by learner, nats per example where it is a likelihood
     rate: float  # of the optimisers
+    watched: dict[str, float] = {}  # noqa: RUF012  what the model saw of its own learning, in the rounds in which it looked
 
 
 class Diverged(ArithmeticError):
@@ -110,14 +113,18 @@ def training(state: State, data: Data, seed: int, fabric: Fabric) -> Iterator[Re
     while state.step < config.steps:
         _seed(seed_of(seed, state.step, rank))
         rate = rate_at(state.step, config)
-        losses = _round(state, next(batches), rate, fabric)
+        batch = next(batches)
+        losses, watched = _round(state, batch, rate, fabric), {}
         state.step += 1
+        if isinstance(model, Watches) and state.step % WATCH == 0 and len(data.valid):
+            held = data.held(len(batch.x), config, str(fabric.device))
+            watched = model.watch(batch, held, WATCH / config.steps)
         state.follow()
         if state.step == config.steps:
             state.settle()
             _seed(seed_of(seed, state.step, 0))  # the same for all processes
             state.average.solve(data, config)
-        yield Report(state.step, losses, rate)
+        yield Report(state.step, losses, rate, watched)
 
 
 def _round(state: State, batch: Batch, rate: float, fabric: Fabric) -> dict[str, float]:

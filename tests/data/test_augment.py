@@ -8,7 +8,7 @@ import torch
 
 from reverie.core.recipe import TrainingConfig
 from reverie.data import augment as room
-from reverie.data.augment import augment
+from reverie.data.augment import altered, augment
 
 NONE = TrainingConfig()
 ALL = replace(NONE, mirror=True, zoom=0.1, shift=0.1, turn=0.2, warp=0.02, light=0.1)
@@ -108,3 +108,20 @@ def test_bits_stay_bits():
 def test_each_picture_gets_its_own():
     x = bytes_at_random(1, 1, 8, 8).expand(6, -1, -1, -1)
     assert len(augment(x, ALL).flatten(1).unique(dim=0)) == 6
+
+
+def test_alterations_leave_a_known_share_alone_and_let_gradients_pass():
+    x = torch.rand(2000, 1, 6, 5, requires_grad=True)
+    assert altered(x, 0.0) is x
+    y = altered(x, 0.3)
+    alone = (y == x).flatten(1).all(1).float().mean().item()
+    assert alone == pytest.approx(0.7**2, abs=0.04)  # neither moved nor lit
+    (gradient,) = torch.autograd.grad(y.sum(), x)
+    assert gradient.isfinite().all()
+    assert gradient.flatten(1).abs().sum(1).min() > 0
+    assert not (altered(x, 1.0) == x).flatten(1).all(1).any()
+
+
+def test_what_is_lit_and_moved_at_no_strength_is_what_it_was():
+    x = torch.rand(4, 3, 6, 5)
+    torch.testing.assert_close(altered(x, 1.0, TrainingConfig()), x)

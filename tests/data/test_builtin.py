@@ -148,7 +148,7 @@ def test_avatars_hide_no_glasses_and_no_beard():
 
 @pytest.mark.parametrize("name", [name for name in BUILTIN if name != "fashion"])  # it has a test of its own
 def test_the_same_again_from_its_spec(name):
-    data = opened(name, **({"count": 300} if name in ("bars", "shifter", "kirby", "rings") else {}))
+    data = opened(name, **({"count": 300} if name in ("bars", "shifter", "kirby", "rings", "grid") else {}))
     again = open_data(**json.loads(json.dumps(data.spec)))
     assert again.fingerprint == data.fingerprint
     assert torch.equal(again.valid.raw(), data.valid.raw())

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from reverie.data import open_data
-from reverie.data.toys import RADII, WIDTH, rings_entropy
+from reverie.data.toys import PLACES, RADII, SPREAD, WIDTH, rings_entropy
 
 TABLES = ["bars", "kirby", "shifter"]
 
@@ -98,3 +98,17 @@ def test_rings_lie_where_they_should():
     x = data.train.x()
     assert torch.allclose(x.mean(0), torch.zeros(2), atol=1e-5)
     assert torch.allclose(x.std(0), torch.ones(2), atol=1e-3)
+
+
+def test_the_grid_lies_where_it_should():
+    data = open_data("grid", count=20_000)
+    points = data.train.raw().double()
+    places = torch.cartesian_prod(*[torch.tensor(PLACES, dtype=torch.float64)] * 2)
+    gap, nearest = torch.cdist(points, places).min(1)
+    assert torch.allclose(nearest.bincount(minlength=25) / 20_000, torch.full((25,), 1 / 25), atol=0.006)
+    assert (gap.square().mean() / 2).sqrt().item() == pytest.approx(SPREAD, rel=0.02)
+    assert (gap < 3 * SPREAD).double().mean().item() == pytest.approx(1 - math.exp(-4.5), abs=0.003)
+    # -E log p by the examples themselves
+    exponents = -0.5 * (torch.cdist(points, places) / SPREAD).square()
+    log_p = torch.logsumexp(exponents, 1) - math.log(25 * 2 * math.pi * SPREAD**2)
+    assert data.entropy == pytest.approx(-log_p.mean().item(), abs=4 * log_p.std().item() / 20_000**0.5)

@@ -10,7 +10,7 @@ import torch
 from reverie.core import abilities
 from reverie.core.distributions import Distribution
 from reverie.core.errors import BadInput
-from reverie.core.model import Batch, Decodes, Encodes, Estimate, Repairs, Surprised
+from reverie.core.model import Batch, Decodes, Encodes, Estimate, Morphs, Repairs, Surprised
 from reverie.core.recipe import TrainingConfig
 from reverie.core.space import Column, Space
 from reverie.data.arrays import from_array
@@ -34,6 +34,7 @@ SPACES = {
 CASES = [(name, kind) for name, family in MODELS.items() for kind in family.kinds if kind in SPACES]
 SMALL = {
     "latent": 3, "width": 8, "components": 2, "groups": (1, 2), "sweeps": 3, "layers": (4, 3), "draws": 3, "hidden": 6,
+    "inversion": 4,
 }  # fmt: skip
 
 
@@ -220,6 +221,9 @@ def test_encode_and_decode_give_distributions(case):
 def test_morph_begins_and_ends_with_what_the_model_sees(case):
     _name, model, data = case
     a, b = data.test.x(2).split(1)
+    if isinstance(model, Morphs):
+        assert abilities.morph(model, a, b, 3).shape == (3, *a.shape)
+        return
     if not isinstance(model, Encodes):
         with pytest.raises(BadInput, match="cannot morph"):
             abilities.morph(model, a, b, 3)

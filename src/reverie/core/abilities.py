@@ -6,7 +6,7 @@ from torch import Tensor
 
 from reverie.core.distributions import Distribution
 from reverie.core.errors import BadInput
-from reverie.core.model import Decodes, Dreams, Encodes, Model
+from reverie.core.model import Decodes, Dreams, Encodes, Model, Morphs
 
 
 @torch.no_grad()
@@ -44,6 +44,8 @@ def morph(
     The ends are the model's own idea of a and b. `given`: their labels, for a model with `classes`; the label changes
     half way. Raises BadInput for a model that cannot perceive.
     """
+    if isinstance(model, Morphs):
+        return model.morph(a, b, steps)
     if not (isinstance(model, Encodes) and isinstance(model, Decodes)):
         raise BadInput(
             f"{type(model).__name__} cannot morph: it has no latent to walk through; use a vae or linear run"

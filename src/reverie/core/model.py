@@ -68,6 +68,7 @@ class Model(nn.Module, ABC):
     inputs: int = 0  # what acts on a series from outside at each step, and must be given with it; 0: nothing does
     classes: int = 0  # labels that everything it does is conditional on; 0: none
     kinds: ClassVar[tuple[str, ...]] = ("bit", "byte", "real")  # the spaces the family can model
+    repairs_quickly: bool = True  # so that a report can afford some hundreds of repairs
 
     def __init__(self, config: Any, space: Space):
         super().__init__()
@@ -131,6 +132,13 @@ class Dreams(Protocol):
 
 
 @runtime_checkable
+class Morphs(Protocol):
+    """Walks by itself from the examples a to b (B, *shape): (steps, B, *shape)."""
+
+    def morph(self, a: Tensor, b: Tensor, steps: int) -> Tensor: ...
+
+
+@runtime_checkable
 class Tempers(Protocol):
     """Dreams at a temperature: the machine in which every choice that makes a dream is made by its law to the
     power of 1 / temperature; 1 is the machine itself. BadInput for a temperature that cannot be."""
@@ -181,6 +189,14 @@ class Surprised(Protocol):
     """
 
     def surprise(self, x: Tensor, observed: Tensor | None = None, draws: int = 100) -> Estimate: ...
+
+
+@runtime_checkable
+class Watches(Protocol):
+    """Keeps an eye on its own learning. Now and then it is shown the training examples of the round and as many held-out
+    ones; it says what it sees, by name, and may correct itself. `share`: of the run, gone by since it was last asked."""
+
+    def watch(self, batch: Batch, held: Batch, share: float) -> dict[str, float]: ...
 
 
 @runtime_checkable

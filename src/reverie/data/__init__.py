@@ -17,13 +17,18 @@ from reverie.data.hub import open_hub
 from reverie.data.recordings import ARRAYS, open_recording
 from reverie.data.systems import bursting_neuron, lorenz, lorenz96, rossler
 from reverie.data.tables import SUFFIXES, open_table
-from reverie.data.toys import bars, kirby, rings, shifter
+from reverie.data.toys import bars, grid, kirby, rings, shifter
 
+TOYS: dict[str, Callable[[DataConfig], Data]] = {
+    "bars": bars, "shifter": shifter, "kirby": kirby, "rings": rings, "grid": grid,
+}  # fmt: skip
+SYSTEMS: dict[str, Callable[[DataConfig], Data]] = {
+    "lorenz": lorenz, "rossler": rossler, "lorenz96": lorenz96, "bursting-neuron": bursting_neuron,
+}  # fmt: skip
 # name -> how to open it
 BUILTIN: dict[str, Callable[..., Data]] = {
     "faces": faces, "avatars": avatars, "digits": digits, "mnist5k": mnist5k, "fashion": fashion,
-    "bars": bars, "shifter": shifter, "kirby": kirby, "rings": rings,
-    "lorenz": lorenz, "rossler": rossler, "lorenz96": lorenz96, "bursting-neuron": bursting_neuron,
+    **TOYS, **SYSTEMS,
 }  # fmt: skip
 
 _SERIES, _COLUMNS = {"window", "split", "test", "kinds"}, {"trial", "inputs", "label", "drop"}
@@ -33,8 +38,8 @@ _USES = {
     "faces": {"size", "fit", "binarise", "seed"},
     "avatars": {"size", "binarise", "count", "seed"},
     **{name: {"binarise", "seed"} for name in ("digits", "mnist5k", "fashion")},
-    **{name: {"count", "seed"} for name in ("bars", "shifter", "kirby", "rings")},
-    **{name: {"count", "seed", "window", "split"} for name in ("lorenz", "rossler", "lorenz96", "bursting-neuron")},
+    **{name: {"count", "seed"} for name in TOYS},
+    **{name: {"count", "seed", "window", "split"} for name in SYSTEMS},
 }
 
 

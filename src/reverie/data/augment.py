@@ -25,8 +25,29 @@ def augment(x: Tensor, config: TrainingConfig, kind: Kind = "byte") -> Tensor:
     return snap(_lit(x, config.light) if config.light else x)
 
 
+WILD = TrainingConfig(zoom=0.15, shift=0.1, turn=0.1, light=0.25)
+
+
+def altered(x: Tensor, share: float, config: TrainingConfig = WILD) -> Tensor:
+    """That share of the pictures (B, C, H, W) moved and turned as `config` says, and independently that share lit; the rest as
+    they are. Gradients pass, and no picture is snapped.
+
+    Both of two sets may be shown to a critic so: as long as some pictures stay as they are, dreams that are altered are as
+    the altered real ones only where dreams are as the real ones (Karras et al. 2020, arXiv 2006.06676).
+    """
+    if not share:
+        return x
+    moved = F.grid_sample(x, _grid(x, config), padding_mode="reflection", align_corners=False)
+    x = torch.where(_chosen(x, share), moved, x)
+    return torch.where(_chosen(x, share), _lit(x, config.light), x)
+
+
+def _chosen(x: Tensor, share: float) -> Tensor:
+    return torch.rand(len(x), 1, 1, 1, device=x.device) < share
+
+
 def _flipped(x: Tensor) -> Tensor:
-    return torch.where(torch.rand(len(x), 1, 1, 1, device=x.device) < 0.5, x, x.flip(-1))
+    return torch.where(_chosen(x, 0.5), x, x.flip(-1))
 
 
 def _grid(x: Tensor, config: TrainingConfig) -> Tensor:

@@ -216,6 +216,15 @@ class Data:
             return None
         return torch.from_numpy(np.asarray(inputs[rows.cpu().numpy()])).to(rows.device)
 
+    def held(self, n: int, config: TrainingConfig | None = None, device: str = "cpu") -> Batch:
+        """n validation examples, drawn and treated as those of `batches` are, with torch's own random numbers."""
+        rows = torch.randint(len(self.valid), (n,))
+        x = self.codec.to_model(self.valid.raw(rows.numpy()).to(device))
+        if config is not None and self.space.is_picture:
+            x = augment(x, config, self.space.kind)
+        x, observed = without_holes(x) if self.valid.holes else (x, None)
+        return Batch(x, observed, None if self.valid.labels is None else self.valid.labels[rows].to(device))
+
     def _rows(
         self, size: int, seed: int, start: int, offset: int, share: int, device: str
     ) -> Iterator[tuple[Tensor, Tensor]]:

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -71,20 +72,24 @@ WIDTH = 0.06  # standard deviation across a ring
 
 def rings(config: DataConfig) -> Data:
     """Points in the plane on three noisy rings."""
-    rng = np.random.default_rng(config.seed)
-    count = config.count or 10_000
 
-    def draw(n: int) -> np.ndarray:
+    def draw(rng: np.random.Generator, n: int) -> np.ndarray:
         radius = rng.choice(RADII, n) + WIDTH * rng.standard_normal(n)
         angle = rng.uniform(0, 2 * np.pi, n)
-        return np.stack([radius * np.cos(angle), radius * np.sin(angle)], 1).astype(np.float32)
+        return np.stack([radius * np.cos(angle), radius * np.sin(angle)], 1)
 
-    points = [draw(n) for n in (count, max(count // 10, 1), max(count // 10, 1))]
+    return _points("rings", draw, rings_entropy(), config)
+
+
+def _points(
+    name: str, draw: Callable[[np.random.Generator, int], np.ndarray], entropy: float, config: DataConfig
+) -> Data:
+    rng = np.random.default_rng(config.seed)
+    count = config.count or 10_000
+    points = [draw(rng, n).astype(np.float32) for n in (count, max(count // 10, 1), max(count // 10, 1))]
     train, valid, test = (Split(part, 0, len(part)) for part in points)
     codec = Standard(tuple(points[0].mean(0).tolist()), tuple(points[0].std(0).tolist()))
-    return Data(
-        "rings", Space((2,), "real"), codec, train, valid, test, _spec("rings", config), entropy=rings_entropy()
-    )
+    return Data(name, Space((2,), "real"), codec, train, valid, test, _spec(name, config), entropy=entropy)
 
 
 def rings_entropy() -> float:
@@ -99,6 +104,20 @@ def rings_entropy() -> float:
             weight += np.exp(-0.5 * ((sign * r - radius) / WIDTH) ** 2) / (WIDTH * math.sqrt(2 * math.pi)) / len(RADII)
     log_density = np.log(np.maximum(weight, 1e-300)) - np.log(2 * np.pi * r)
     return float(-(weight * log_density).sum() * (r[1] - r[0]))  # zero at both ends
+
+
+PLACES = (-4.0, -2.0, 0.0, 2.0, 4.0)  # of the columns and of the rows of the grid
+SPREAD = 0.05  # standard deviation of each of its 25 Gaussians, in each direction
+
+
+def grid(config: DataConfig) -> Data:
+    """Points in the plane, around 25 places on a grid (Srivastava et al. 2017, arXiv 1705.07761; Lin et al. 2017, arXiv 1712.04086)."""
+
+    def draw(rng: np.random.Generator, n: int) -> np.ndarray:
+        return rng.choice(PLACES, (n, 2)) + SPREAD * rng.standard_normal((n, 2))
+
+    # That neighbours overlap, 40 deviations apart, shows in no digit of it.
+    return _points("grid", draw, math.log(len(PLACES) ** 2 * 2 * math.pi * math.e * SPREAD**2), config)
 
 
 def _spec(name: str, config: DataConfig) -> dict:

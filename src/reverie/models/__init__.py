@@ -4,6 +4,7 @@ from typing import Any
 
 from reverie.core.model import Model
 from reverie.core.space import Space
+from reverie.models.gan import GAN
 from reverie.models.helmholtz import Helmholtz
 from reverie.models.ladder import LadderVAE
 from reverie.models.linear import Linear
@@ -19,6 +20,7 @@ MODELS: dict[str, type[Model]] = {
     "vae": VAE,
     "ladder": LadderVAE,
     "helmholtz": Helmholtz,
+    "gan": GAN,
     "recurrent": Recurrent,
 }
 

@@ -31,6 +31,7 @@ class PerClass(Labelled):
         if getattr(config, "classes", 0):
             raise BadInput("a machine for each class is told no labels; leave --model.classes out")
         self.machines: Any = nn.ModuleList(family(config, space) for _ in range(classes))
+        self.repairs_quickly = bool(self.machines[0].repairs_quickly)
 
     def learners(self) -> dict[str, Any]:
         each = [machine.learners() for machine in self.machines]

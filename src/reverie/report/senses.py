@@ -48,7 +48,7 @@ def perceiving(scene: Scene) -> Html | None:
 def mending(scene: Scene) -> Html | None:
     """Held-out pictures completed with half of them hidden, and cleaned of noise."""
     model = scene.model
-    if not isinstance(model, Repairs) or not scene.pictures or not len(scene.held):
+    if not isinstance(model, Repairs) or not model.repairs_quickly or not scene.pictures or not len(scene.held):
         return None
     parts: list[Html] = []
     lines: list[list[str]] = []
