@@ -36,3 +36,16 @@ def test_coins_fall_as_often_as_they_should():
     p = torch.tensor([0.0, 0.1, 0.7, 1.0])
     share = coins(p.expand(40_000, 4)).mean(0)
     assert ((share - p).abs() <= 4.5 * (p * (1 - p) / 40_000).sqrt()).all()
+
+
+def test_half_precision_loses_no_nats():
+    """Logits that are known to eight binary digits are summed as if to more."""
+    torch.manual_seed(0)
+    logits, x = (3 * torch.randn(5, 784)).bfloat16(), (torch.rand(5, 784) < 0.5).bfloat16()
+    exact = (x.double() * logits.double() - torch.nn.functional.softplus(logits.double())).sum(-1)
+    for grad in (True, False):
+        with torch.set_grad_enabled(grad):
+            torch.testing.assert_close(bits_log_prob(logits, x).double(), exact, rtol=1e-5, atol=1e-3)
+    logits.requires_grad_()
+    (gradient,) = torch.autograd.grad(bits_log_prob(logits, x).sum(), logits)
+    torch.testing.assert_close(gradient.double(), (x.double() - torch.sigmoid(logits.double())), rtol=0, atol=2**-8)
