@@ -14,6 +14,7 @@ Known of all of MNIST (Bornschein & Bengio 2015, arXiv 1406.2751): wake-sleep 11
 
 from dataclasses import replace
 from functools import partial
+from itertools import product
 
 import torch
 from learn import CHOOSING, hasty, learned, seeds_parser, starts
@@ -71,25 +72,28 @@ def main() -> None:
     torch.set_num_threads(1)
     recipe = hasty(replace(RECIPE, steps=asked.rounds), 20, asked.quick)
     part = "valid" if asked.first >= CHOOSING else "test"
-    rows = []
-    for world in asked.names or WORLDS:
-        data = open_data(world, binarise="static", seed=COINS)
+    opened = {world: open_data(world, binarise="static", seed=COINS) for world in asked.names or WORLDS}
 
-        def measured(name: str, kind: type[Model], config: object, data: Data = data, world: str = world) -> str:
-            found = starts(
-                f"depth-{world}-{name}", (config, recipe, COINS, DRAWS), range(asked.first, asked.first + asked.seeds),
-                partial(one, kind, config, data, recipe, part),
-            )  # fmt: skip
-            say(f"{world}, {name}")
-            return ", ".join(f"{made['nats']:.2f} ± {made['error']:.2f} ({made['known']:.1f})" for made in found)
+    def measured(world: str, name: str, kind: type[Model], config: object) -> str:
+        found = starts(
+            f"depth-{world}-{name}", (config, recipe, COINS, DRAWS), range(asked.first, asked.first + asked.seeds),
+            partial(one, kind, config, opened[world], recipe, part),
+        )  # fmt: skip
+        say(f"{world}, {name}")
+        return ", ".join(f"{made['nats']:.2f} ± {made['error']:.2f} ({made['known']:.1f})" for made in found)
 
-        vae = measured("vae", VAE, VAEConfig(net="mlp", width=300, depth=2, latent=40, prior="normal"))
-        for net in NETS:
-            told = [measured(f"{net.replace(' ', '-')}-{rule}", Helmholtz, settings(net, rule)) for rule in RULES]
-            rows.append([world, net, *told])
-        rows.append([world, "VAE 300-300-40", vae, vae, vae])
-    if asked.first >= CHOOSING:
-        return
+    rows = {}
+    for world in opened:
+        vae = measured(world, "vae", VAE, VAEConfig(net="mlp", width=300, depth=2, latent=40, prior="normal"))
+        rows[world, "VAE 300-300-40"] = [vae] * len(RULES)
+    for net, world in product(NETS, opened):  # the slowest net comes last; what there is is told after each
+        name = f"{net.replace(' ', '-')}-"
+        rows[world, net] = [measured(world, name + rule, Helmholtz, settings(net, rule)) for rule in RULES]
+        if asked.first < CHOOSING:
+            tell(rows, recipe)
+
+
+def tell(rows: dict[tuple[str, str], list[str]], recipe: TrainingConfig) -> None:
     header = ["world", "net", *RULES.values()]
     notes = [
         f"Test log-likelihood in nats (IWAE-{DRAWS}), of at most 1,000 test pictures, ± over pictures; in brackets that of training pictures.",
@@ -101,7 +105,8 @@ def main() -> None:
         ),
         f"{recipe}",
     ]
-    write("depth", "Depth and weighing", header, rows, notes)
+    body = [[*place, *told] for place, told in sorted(rows.items(), key=lambda row: row[0][0])]
+    write("depth", "Depth and weighing", header, body, notes)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from reverie.data import open_data
 from reverie.evaluation import Score
 from reverie.models import MODELS
 from reverie.recording import record
-from reverie.report import write_report
+from reverie.report import motion, write_report
 from reverie.report.dreams import nearest
 from reverie.report.page import el, number, table
 from reverie.report.records import command
@@ -232,3 +232,38 @@ def test_fields_are_painted_grey_where_there_is_nothing(written, digits):
     assert set(painted[0, 0, 1]) == {0}
     assert set(painted[0, 0, 2:].flatten()) == {128}
     assert set(painted[1].flatten()) == {128}  # a unit without weights
+
+
+@pytest.mark.parametrize("cell", ["shallow", "gru"])
+def test_a_machine_that_moves_shows_where_it_goes(tmp_path, cell):
+    data = open_data("lorenz", count=900, window=30)
+    config = MODELS["recurrent"].Config(cell=cell, hidden=6, members=2)
+    run = trained(tmp_path / "m", data, "recurrent", config)
+    page = Page(write_report(run, data, []).read_text("utf-8"))
+    assert page.sections[:4] == ["data", "attractor", "rhythms", "beside"]
+    assert "Lyapunov exponents" in page.text
+    assert ("it would stand still at" in page.text) == (cell == "shallow")
+
+
+def test_a_machine_that_runs_away_has_no_attractor(tmp_path):
+    data = open_data("lorenz", count=900, window=30)
+    run = trained(tmp_path / "m", data, "recurrent", MODELS["recurrent"].Config(hidden=6))
+    run.model.diverged.fill_(True)
+    scene = Scene(run, data, [])
+    assert motion.attractor(scene) is motion.rhythms(scene) is motion.beside(scene) is None
+
+
+def test_fixed_points_of_a_machine_are_told_in_the_units_of_the_world(tmp_path):
+    """z' = z / 2 + 1/2 in every channel stands still at 1, which is a standard deviation above the mean."""
+    data = open_data("lorenz", count=900, window=30)
+    run = trained(tmp_path / "m", data, "recurrent", MODELS["recurrent"].Config(hidden=6))
+    with torch.no_grad():
+        for p in run.model.cell.parameters():
+            p.zero_()
+        run.model.cell.a.fill_(0.5)
+        run.model.cell.h.fill_(0.5)
+    text = Page(str(motion.attractor(Scene(run, data, [])))).text
+    where = data.codec.to_world(torch.ones(1, 3))[0]
+    assert ", ".join(f"{value:.3g}" for value in where.tolist()) in text
+    assert "stable" in text
+    assert "Neighbours do not part" in text
