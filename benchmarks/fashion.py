@@ -39,7 +39,7 @@ MODELS: dict[str, tuple[str, Any, TrainingConfig]] = {
     "gated vamp": ("vae", VAEConfig(**GATED, prior="vamp", components=500), replace(ADAM, steps=90_000)),
     "ladder": ("ladder", LadderConfig(groups=(2, 4), width=64, latent=8, fold=4), replace(LADDER, steps=60_000)),
     "told ladder": (
-        "ladder", LadderConfig(groups=(2, 4), width=64, latent=8, fold=4, neighbours=3), replace(LADDER, steps=50_000)
+        "ladder", LadderConfig(groups=(2, 4), width=64, latent=8, fold=4, neighbours=3), replace(LADDER, steps=30_000)
     ),
 }  # fmt: skip
 PUBLISHED = {
