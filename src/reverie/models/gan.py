@@ -1,7 +1,7 @@
 """A generator that is taught by a critic: dreams without a likelihood."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -23,6 +23,8 @@ from reverie.nets.style import StyleGenerator, crossed, truncated
 
 PACE = 5.0  # the share of altered pictures can go from 0 to 1 in a fifth of the run
 STARTS = 64  # dreams from which an inversion chooses where to begin
+SMALL = 400  # entries of a picture
+FEW = 5000  # examples, which a critic soon knows by heart
 MEMORY = 0.005  # half-life of what is remembered of the critic's judgements, as a share of the run
 
 
@@ -108,11 +110,12 @@ class GAN(Model):
 
     @classmethod
     def recipe(cls, space: Space, count: int) -> tuple[GANConfig, TrainingConfig]:
-        """Adam without memory of the gradient, which is another one after every step of the other side."""
-        adam = TrainingConfig(beta1=0.0, beta2=0.99, batch=64, rate=1e-3, final=0.1, average=0.05)
+        """Adam without memory of the gradient, which is another one after every step of the other side. Large pictures get
+        fewer channels, so that minutes are enough for some thousand rounds; few examples are altered."""
+        adam = TrainingConfig(beta1=0.0, beta2=0.99, batch=32, rate=2e-3, final=0.1, average=0.05)
         if space.is_picture:
-            return GANConfig(), adam
-        return GANConfig(latent=16, width=128, depth=3), adam
+            return GANConfig(width=16 if space.dims <= SMALL else 8, augment=0.5 if count < FEW else 0.0), adam
+        return GANConfig(latent=16, width=128, depth=3), replace(adam, batch=64, rate=1e-3)
 
     def learners(self) -> dict[str, Iterable[nn.Parameter]]:
         return {"critic": self.critic.parameters(), "generator": self.generator.parameters()}
