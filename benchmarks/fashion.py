@@ -9,23 +9,19 @@ with the code of Tomczak & Welling (2018, arXiv 1705.07120).
 """
 
 import argparse
-import json
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from learn import recorded
 from table import WORK, say, write
 
 from reverie.core.recipe import TrainingConfig
-from reverie.data import Data, Split, open_data
+from reverie.data import Split, open_data
 from reverie.models.ladder import LadderConfig
 from reverie.models.vae import VAEConfig
-from reverie.recording import record
 from reverie.run import Run
-from reverie.train import begin
-from reverie.training import fabric_for
 
 PART = 250  # examples whose estimates are kept together
 SMALL = {"net": "mlp", "width": 300, "depth": 2, "latent": 40}
@@ -51,25 +47,6 @@ PUBLISHED = {
 
 def place(name: str) -> Path:
     return WORK / f"fashion-{name.replace(' ', '-')}"
-
-
-def train(name: str, data: Data) -> Run:
-    family, config, recipe = MODELS[name]
-    steps, folder, fabric = recipe.steps, place(name), fabric_for("cpu")
-    if not folder.exists():
-        begin(data, family, config, recipe, folder, None, 0, fabric, "")
-    run, clock = Run.load(folder), folder / "seconds.json"
-    if (folder / "model.safetensors").exists() and run.log[-1]["step"] == steps:
-        return run
-    spent = json.loads(clock.read_text()) if clock.exists() else 0.0
-    last = time.monotonic()
-    for report in record(run, data, fabric):
-        if report.step % 500 == 0 or report.step == steps:
-            spent, last = spent + time.monotonic() - last, time.monotonic()
-            clock.write_text(json.dumps(spent))  # of what a kill undoes too; a little too much is told
-        if report.step % 5000 == 0:
-            say(f"{name}: {report.step} of {steps}, {report.losses}, {spent / 60:.0f} minutes")
-    return Run.load(folder)
 
 
 def measure(name: str, run: Run, part: str, split: Split, draws: int, examples: int) -> dict[str, np.ndarray]:
@@ -103,13 +80,12 @@ def main() -> None:
     WORK.mkdir(exist_ok=True)
     rows = []
     for name in asked.names or MODELS:
-        run = train(name, data)
+        run, minutes = recorded(place(name), data, *MODELS[name])
         if asked.train_only:
             continue
         part = "valid" if asked.valid else "test"
         found = measure(name, run, part, getattr(data, part), asked.draws, asked.examples)
         value, n = found["value"], len(found["value"])
-        minutes = json.loads((Path(run.folder) / "seconds.json").read_text()) / 60
         rows.append([
             name, f"{value.mean():.2f} ± {value.std() / n**0.5:.2f}", f"{np.sqrt(np.square(found['error']).sum()) / n:.3f}",
             f"{np.median(found['ess']):.0f}", f"{(found['pareto_k'] > 0.7).mean():.0%}", f"{run.training.steps:,}", f"{minutes:.0f}",

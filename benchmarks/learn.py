@@ -6,15 +6,18 @@ import json
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import fields, is_dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
-from table import WORK
+from table import WORK, say
 
 from reverie.core.model import Model
 from reverie.core.recipe import TrainingConfig
 from reverie.data import Data
-from reverie.run import write_atomically
+from reverie.recording import record
+from reverie.run import Run, write_atomically
+from reverie.train import begin
 from reverie.training import State, fabric_for, training
 
 CHOOSING = 100  # the first of the seeds with which settings are chosen: no table is written of them
@@ -45,12 +48,36 @@ def learned(made: Callable[[], Model], data: Data, recipe: TrainingConfig, seed:
     return state.average, time.perf_counter() - start
 
 
+def recorded(
+    folder: Path, data: Data, family: str, config: Any, recipe: TrainingConfig, seed: int = 0
+) -> tuple[Run, float]:
+    """A run in that folder, which goes on where it stopped, and its minutes of learning."""
+    fabric, clock = fabric_for("cpu"), folder / "seconds.json"
+    if not folder.exists():
+        begin(data, family, config, recipe, folder, None, seed, fabric, "")
+    run = Run.load(folder)
+    spent = json.loads(clock.read_text()) if clock.exists() else 0.0
+    if not ((folder / "model.safetensors").exists() and run.log[-1]["step"] == recipe.steps):
+        last = time.monotonic()
+        for report in record(run, data, fabric):
+            if report.step % 500 == 0 or report.step == recipe.steps:
+                spent, last = spent + time.monotonic() - last, time.monotonic()
+                clock.write_text(json.dumps(spent))  # of what a kill undoes too; a little too much is told
+            if report.step % 5000 == 0:
+                say(f"{folder.name}: {report.step} of {recipe.steps}, {report.losses}, {spent / 60:.0f} minutes")
+    return Run.load(folder), spent / 60
+
+
+def digest(settings: Any) -> str:
+    """A name for settings."""
+    return hashlib.sha256(repr(_chosen(settings)).encode()).hexdigest()[:12]
+
+
 def starts(
     name: str, settings: Any, seeds: Iterable[int], result: Callable[[int], dict[str, float]]
 ) -> list[dict[str, float]]:
     """The result of every seed; those that were found before with the same settings are read."""
-    digest = hashlib.sha256(repr(_chosen(settings)).encode()).hexdigest()[:12]
-    file = WORK / f"{name}-{digest}.json"
+    file = WORK / f"{name}-{digest(settings)}.json"
     found = json.loads(file.read_text()) if file.exists() else {}
     for seed in map(str, seeds):  # the keys of JSON are words
         if seed not in found:
