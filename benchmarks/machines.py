@@ -7,15 +7,13 @@ turns, so that whatever else the machine does falls on all of them; a ratio is t
 """
 
 import argparse
-import subprocess
-import sys
 from collections.abc import Iterator
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from speed import Block, block_of, measure, open_clothes, spread
-from table import HERE, WORK, write
+from speed import Block, block_of, measure, open_clothes, rival, spread
+from table import WORK, write
 from torch import Tensor, nn
 from torch.distributions import Bernoulli
 
@@ -97,27 +95,6 @@ def products() -> Iterator[float]:
         yield 0.0
 
 
-def pyro(rows: str) -> Block | None:
-    python = HERE / ".venv" / "bin" / "python"
-    if not python.exists():
-        return None
-    worker = subprocess.Popen(
-        [python, HERE / "pyro_worker.py", rows], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-        stderr=(WORK / "pyro.txt").open("w"),
-    )  # fmt: skip
-
-    def block(rounds: int) -> tuple[float, float]:
-        assert worker.stdin
-        assert worker.stdout
-        print(rounds, file=worker.stdin, flush=True)
-        answer = worker.stdout.readline().split()
-        if not answer:
-            sys.exit("the pyro worker ended early; see benchmarks/.work/pyro.txt")
-        return float(answer[0]), float(answer[1])
-
-    return block
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="a few short blocks, for development")
@@ -132,7 +109,7 @@ def main() -> None:
         "reverie": block_of(ours(data)),
         "autograd, torch.distributions": block_of(by_hand(x, True)),
         "autograd, losses alone": block_of(by_hand(x, False)),
-        "pyro 1.9.2, ReweightedWakeSleep": pyro(str(WORK / "bits.npy")),
+        "pyro 1.9.2, ReweightedWakeSleep": rival("pyro_worker.py", str(WORK / "bits.npy")),
         "the matrix products alone": block_of(products()),
     }
     rounds, turns = (20, 6) if asked.quick else (50, 60)

@@ -16,6 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 # As the command line does, and for every contestant alike.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
@@ -94,27 +95,34 @@ def block_of(losses: Iterator[float]) -> Block:
     return block
 
 
-def pythae(what: str, rows: str) -> Block | None:
-    """A worker in pythae's environment; None where that has not been made."""
-    python = HERE / ".venv" / "bin" / "python"
-    if not python.exists():
-        return None
-    threads = str(torch.get_num_threads())
-    worker = subprocess.Popen(
-        [python, HERE / "pythae_worker.py", rows, what], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-        stderr=(WORK / f"pythae-{what}.txt").open("w"), env=os.environ | {"OMP_NUM_THREADS": threads},
-    )  # fmt: skip
+class Worker:
+    """A script that is told how many rounds to make, by lines of standard input, and answers with their seconds, their mean
+    loss, and perhaps more numbers."""
 
-    def block(rounds: int) -> tuple[float, float]:
-        assert worker.stdin
-        assert worker.stdout
-        print(rounds, file=worker.stdin, flush=True)
-        answer = worker.stdout.readline().split()
+    def __init__(self, python: Path | str, script: str, *arguments: str):
+        self.log = WORK / f"{'-'.join([script.removesuffix('.py'), *(Path(a).stem for a in arguments)])}.txt"
+        threads = str(torch.get_num_threads())
+        self.process = subprocess.Popen(
+            [python, HERE / script, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            stderr=self.log.open("w"), env=os.environ | {"OMP_NUM_THREADS": threads},
+        )  # fmt: skip
+        self.more: list[float] = []  # of the last answer
+
+    def __call__(self, rounds: int) -> tuple[float, float]:
+        assert self.process.stdin
+        assert self.process.stdout
+        print(rounds, file=self.process.stdin, flush=True)
+        answer = self.process.stdout.readline().split()
         if not answer:
-            sys.exit(f"the pythae worker ended early; see benchmarks/.work/pythae-{what}.txt")
-        return float(answer[0]), float(answer[1])
+            sys.exit(f"{self.log.stem} ended early; see benchmarks/.work/{self.log.name}")
+        seconds, loss, *self.more = map(float, answer)
+        return seconds, loss
 
-    return block
+
+def rival(script: str, *arguments: str) -> Worker | None:
+    """A worker in the benchmarks' own environment; None where that has not been made."""
+    python = HERE / ".venv" / "bin" / "python"
+    return Worker(python, script, *arguments) if python.exists() else None
 
 
 def measure(contestants: dict[str, Block], rounds: int, turns: int) -> dict[str, list[tuple[float, float]]]:
@@ -158,9 +166,9 @@ def main() -> None:
     contestants: dict[str, Block | None] = {
         "reverie": block_of(ours(data)),
         "bare PyTorch loop": block_of(bare(raw.float().flatten(1))),
-        "pythae 0.1.2": pythae("trainer", str(WORK / "bits.npy")),
+        "pythae 0.1.2": rival("pythae_worker.py", str(WORK / "bits.npy"), "trainer"),
         "the matrix products alone": block_of(products()),
-        "pythae's step alone": pythae("step", str(WORK / "bits.npy")),
+        "pythae's step alone": rival("pythae_worker.py", str(WORK / "bits.npy"), "step"),
     }
     rounds, turns = (20, 10) if asked.quick else (20, 120)
     results = measure({name: block for name, block in contestants.items() if block}, rounds, turns)
