@@ -29,6 +29,21 @@ def test_surprises_of_every_world_are_counted_on_one_axis():
     assert with_negatives.axes[0].get_xscale() == "linear"
 
 
+@pytest.mark.parametrize("own", [[-300.0, -280.0], [300.0, 320.0]])
+def test_the_ticks_of_surprises_do_not_run_into_each_other(own):
+    figure = curves.surprises({"own": own, "noise": [2e7, 2.1e7]}, "nats", curves.LIGHT)
+    figure.draw_without_rendering()
+    last = figure.axes[-1]
+    low, high = last.get_xlim()
+    boxes = [
+        label.get_window_extent()
+        for at, label in zip(last.get_xticks(), last.get_xticklabels(), strict=True)
+        if low <= at <= high and label.get_text()
+    ]
+    assert len(boxes) > 2
+    assert all(a.x1 < b.x0 for a, b in zip(boxes, boxes[1:], strict=False))
+
+
 def test_a_figure_is_the_same_file_again_on_transparent_paper():
     points = np.random.default_rng(0).normal(size=(30, 2))
 

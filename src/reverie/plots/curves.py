@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
+from matplotlib.ticker import AsinhLocator, FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 from numpy.typing import ArrayLike, NDArray
 
 
@@ -69,13 +69,18 @@ def learning(
 def surprises(found: Mapping[str, ArrayLike], unit: str, ink: Ink) -> Figure:
     """A histogram of surprise (n,) for each world in `found`, one above the other on the same axis.
 
-    The first world is the machine's own. The axis is logarithmic where the worlds lie a factor of four apart.
+    The first world is the machine's own. The axis is logarithmic where the worlds lie a factor of four apart; where some are
+    below zero and others far above the own one, it is so beyond that one.
     """
     worlds = {name: np.asarray(v, dtype=float) for name, v in found.items()}
     everything = np.concatenate(list(worlds.values()))
     low, high = float(everything.min()), float(everything.max())
     wide = low > 0 and high > 4 * low
+    usual = max(float(np.abs(next(iter(worlds.values()))).max()), 1e-9)
+    far = not wide and high - low > 20 * usual
     edges = np.geomspace(low * 0.97, high * 1.03, 70) if wide else np.linspace(low, high + 1e-9, 70)
+    if far:
+        edges = usual * np.sinh(np.linspace(np.arcsinh(low / usual), np.arcsinh(high / usual) + 1e-9, 70))
     figure = Figure(figsize=(8.2, 0.5 + 0.82 * len(worlds)), layout="constrained")
     panels = np.atleast_1d(figure.subplots(len(worlds), 1, sharex=True))
     for i, (axes, (name, values)) in enumerate(zip(panels, worlds.items(), strict=True)):
@@ -83,10 +88,15 @@ def surprises(found: Mapping[str, ArrayLike], unit: str, ink: Ink) -> Figure:
         heights, _ = np.histogram(values, edges)
         axes.stairs(heights, edges, fill=True, color=colour, alpha=0.9 if i == 0 else 0.55)
         axes.set_ylim(0, max(1, heights.max()) * 1.15)
+        if far:
+            axes.set_xscale("asinh", linear_width=usual)
+            axes.xaxis.set_major_locator(AsinhLocator(usual, numticks=7))
         if wide:
             axes.set_xscale("log")
-            axes.xaxis.set_major_locator(MaxNLocator(9, steps=[1, 2, 5, 10]))
-            axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
+            many = high > 50 * low  # decades, of which evenly spaced ticks would crowd the last
+            axes.xaxis.set_major_locator(LogLocator(numticks=7) if many else MaxNLocator(9, steps=[1, 2, 5, 10]))
+        if wide or far:
+            axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:,.9g}"))
             axes.xaxis.set_minor_formatter(NullFormatter())
             axes.minorticks_off()
         quiet(axes, ink)
