@@ -1,4 +1,5 @@
 import io
+import itertools
 
 import numpy as np
 import pytest
@@ -41,7 +42,7 @@ def test_the_ticks_of_surprises_do_not_run_into_each_other(own):
         if low <= at <= high and label.get_text()
     ]
     assert len(boxes) > 2
-    assert all(a.x1 < b.x0 for a, b in zip(boxes, boxes[1:], strict=False))
+    assert all(a.x1 < b.x0 for a, b in itertools.pairwise(boxes))
 
 
 def test_a_figure_is_the_same_file_again_on_transparent_paper():
