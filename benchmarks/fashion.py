@@ -73,6 +73,7 @@ def main() -> None:
     parser.add_argument("--valid", action="store_true", help="estimate validation examples, and write no table")
     parser.add_argument("--draws", type=int, default=5000)
     parser.add_argument("--examples", type=int, default=10_000)
+    parser.add_argument("--table", default="fashion", help="its name; of models that need another number of draws")
     asked = parser.parse_args()
     if unknown := sorted(set(asked.names) - set(MODELS)):
         parser.error(f"no model called {unknown[0]}; there are {', '.join(MODELS)}")
@@ -102,7 +103,7 @@ def main() -> None:
         "beside whatever else it did.",
         *(f"{name}: {MODELS[name][1]}" for name in asked.names or MODELS),
     ]
-    write("fashion", "Clothes: test log-likelihood", header, rows, notes)
+    write(asked.table, "Clothes: test log-likelihood", header, rows, notes)
 
 
 if __name__ == "__main__":
