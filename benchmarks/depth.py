@@ -26,7 +26,7 @@ from reverie.data import Data, open_data
 from reverie.models.helmholtz import Helmholtz, HelmholtzConfig
 from reverie.models.vae import VAE, VAEConfig
 
-RECIPE = TrainingConfig(batch=100, rate=1e-2, average=0.02)
+RECIPE = TrainingConfig(batch=100, rate=3e-3, average=0.02)
 COINS = 1  # the seed of the pictures' bits
 DRAWS = 500
 WORLDS = ("mnist5k", "fashion")

@@ -66,6 +66,12 @@ class VAEConfig:
     )
     neighbour_width: int = knob(32, "channels of the net that tells it", low=1, high=4096)
     holes: bool = knob(False, "the encoder is told which entries were measured")
+    hide: float = knob(
+        0.0,
+        "while learning, the encoder misses shares of the entries that are drawn from 0 to this, example by example",
+        low=0.0,
+        high=1.0,
+    )
     classes: int = knob(0, "labels to condition on, as many as the data have; 0: none", low=0)
     objective: Literal["elbo", "stl", "iwae", "dreg"] = knob(
         "elbo",
@@ -215,13 +221,20 @@ class VAE(LatentModel):
 
     def phases(self, batch: Batch, step: int) -> Iterator[Phase]:
         config = self.config
-        q = self._perceived(batch)
+        q = self._perceived(self._partly_hidden(batch) if self.training and config.hide else batch)
         if self.training:
             self.prior.follow(q)
         weight = config.beta * (min(1.0, (step + 1) / config.warmup) if config.warmup else 1.0)
         batch = batch if self.classes else batch._replace(given=None)
         found = surrogate(self, q, batch, config.objective, config.draws, config.repeats, weight, config.free_bits)
         yield Phase("all", found.loss, -found.bound)
+
+    def _partly_hidden(self, batch: Batch) -> Batch:
+        """What the encoder is shown: q(z | a part of x) makes a bound of log p(x) too, and knows of holes (Im, Ahn, Memisevic &
+        Bengio 2015, arXiv 1511.06406)."""
+        share = self.config.hide * torch.rand(len(batch.x), *[1] * (batch.x.dim() - 1), device=batch.x.device)
+        shown = torch.rand_like(batch.x) >= share
+        return batch._replace(observed=shown if batch.observed is None else shown & batch.observed)
 
 
 def _gentler(config: TrainingConfig) -> TrainingConfig:
