@@ -66,6 +66,9 @@ def main() -> None:
     parser = seeds_parser(__doc__, 1)
     parser.add_argument("names", nargs="*", metavar="WORLD", help=f"of {', '.join(WORLDS)}; none: both")
     parser.add_argument("--rounds", type=int, default=5000)
+    parser.add_argument(
+        "--net", action="append", choices=NETS, help="of the machines this one alone, and write no table"
+    )
     asked = parser.parse_args()
     if unknown := sorted(set(asked.names) - set(WORLDS)):
         parser.error(f"no world called {unknown[0]}; there are {', '.join(WORLDS)}")
@@ -86,10 +89,12 @@ def main() -> None:
     for world in opened:
         vae = measured(world, "vae", VAE, VAEConfig(net="mlp", width=300, depth=2, latent=40, prior="normal"))
         rows[world, "VAE 300-300-40"] = [vae] * len(RULES)
-    for net, world in product(NETS, opened):  # the slowest net comes last; what there is is told after each
+    for net, world in product(
+        asked.net or NETS, opened
+    ):  # the slowest net comes last; what there is is told after each
         name = f"{net.replace(' ', '-')}-"
         rows[world, net] = [measured(world, name + rule, Helmholtz, settings(net, rule)) for rule in RULES]
-        if asked.first < CHOOSING:
+        if asked.first < CHOOSING and not asked.net:
             tell(rows, recipe)
 
 

@@ -18,6 +18,8 @@ from torch import Tensor, nn
 from reverie.core.bits import bits_log_prob, chance_log_prob
 
 Kind = Literal["sigmoid", "darn", "nade"]
+BLOCK = 32  # bits
+
 Bit = Callable[[int, Tensor], Tensor]  # which bit, its logit (N,) -> what it is (N,)
 
 
@@ -156,10 +158,15 @@ class DarnLaw(Walked):
         return self.base + z @ self.before.tril(-1).T
 
     def walk(self, bit: Bit) -> Tensor:
-        logits, z = self.base.clone(), torch.empty_like(self.base)
-        for i in range(z.shape[1]):
-            z[:, i] = bit(i, logits[:, i])
-            logits[:, i + 1 :].addr_(z[:, i], self.before[i + 1 :, i])
+        """Block by block: one product tells a block of all bits before it, and only within it they are told one by one."""
+        z = torch.zeros_like(self.base)
+        for start in range(0, z.shape[1], BLOCK):
+            block = slice(start, start + BLOCK)
+            logits = torch.addmm(self.base[:, block], z[:, :start], self.before[block, :start].T)
+            within = self.before[block, block].T.contiguous()
+            for i in range(logits.shape[1]):
+                z[:, start + i] = bit(start + i, logits[:, i])
+                logits[:, i + 1 :].addr_(z[:, start + i], within[i, i + 1 :])
         return z
 
     def log_prob(self, z: Tensor) -> Tensor:
