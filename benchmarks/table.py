@@ -28,7 +28,7 @@ def write(
     lines = [f"# {title}", "", _row(header), _row(["---"] * len(header)), *map(_row, rows), ""]
     for what, head, body in more:
         lines += [f"## {what}", "", _row(head), _row(["---"] * len(head)), *map(_row, body), ""]
-    lines += [*(f"- {note}" for note in notes), "", *_circumstances(name)]
+    lines += [*(f"- {note}" for note in notes), "", *_circumstances()]
     path = WORK / f"{name}-quick.md" if "--quick" in sys.argv else HERE / "results" / f"{name}.md"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("\n".join(lines) + "\n")
@@ -45,11 +45,11 @@ def _row(cells: Sequence[str]) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
-def _circumstances(name: str) -> list[str]:
+def _circumstances() -> list[str]:
     import torch
 
     busy = ", ".join(f"{load:.1f}" for load in os.getloadavg())
-    command = shlex.join(["python", f"benchmarks/{name}.py", *sys.argv[1:]])
+    command = shlex.join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]])
     return [
         f"{datetime.date.today().isoformat()}, commit {_commit()}.",
         f"{_processor()}, {os.cpu_count()} cores; {platform.system()}, Python {platform.python_version()}, "
