@@ -63,3 +63,27 @@ def test_a_hidden_row_is_repaired_from_the_seen_ones():
     draws = learned_kirby("residual").repair(torch.where(observed, x, torch.zeros(())), observed, 200)
     right = (draws[:, 0, 0, 2] == x[0, 0, 2]).all(-1).float().mean()
     assert right > 0.8
+
+
+def test_what_is_hidden_from_the_encoder_is_still_explained(monkeypatch):
+    torch.manual_seed(0)
+    model = VAE(VAEConfig(latent=2, width=8, prior="normal", hide=1.0), Space((4,), "real"))
+    batch = Batch(torch.randn(5, 4))
+
+    def loss():
+        torch.manual_seed(1)
+        (phase,) = model.phases(batch, 0)
+        return phase.loss
+
+    partly = loss()
+    monkeypatch.setattr(torch, "rand", lambda *shape, **more: torch.ones(*shape, **more))  # all, of every example
+    wholly = loss()
+    weights = [p for part in (model.encoder, model.decoder) for p in part.parameters() if p.dim() == 2]
+    to_encoder, *_, to_decoder = torch.autograd.grad(wholly, [weights[0], weights[-1]])
+    assert not to_encoder.any()  # from what it did not see it learns nothing
+    assert to_decoder.any()
+    assert not torch.equal(partly, wholly)
+    model.eval()
+    told = loss()
+    monkeypatch.undo()
+    assert torch.equal(told, loss())  # once learned, nothing is hidden

@@ -133,7 +133,8 @@ class VAE(LatentModel):
 
         docs/recipe.md tells what was tried on the 400 portraits. Below
         5,000 pictures the loader moves, bends and lights them; above, the data speak for themselves.
-        Tables: a small net beside a linear path, and the bound of ten draws, which also suits holes.
+        Tables: a small net beside a linear path, the bound of ten draws, which also suits holes, and an encoder that
+        misses some cells, so that it is less sure of them.
         """
         if space.kind in ("mixed", "count") or (space.kind == "real" and len(space.shape) == 1 and space.dims > 2):
             config = VAEConfig(
@@ -143,6 +144,7 @@ class VAE(LatentModel):
                 prior="normal",
                 objective="iwae",
                 draws=10,
+                hide=0.25,
                 repair="importance",
             )
             return config, TrainingConfig(batch=64, steps=1000, rate=2e-3, decay=0.1, average=0.02)
