@@ -87,6 +87,24 @@ def test_the_sweeps_are_autograd(name, driven, chunk, way, monkeypatch):
         assert b.abs().max() > 0
 
 
+@pytest.mark.parametrize(
+    ("size", "units", "batch"), [(1, 1, 1), (4, 8, 17), (5, 233, 21), (6, 240, 4), (3, 500, 16), (20, 0, 5)]
+)
+def test_sizes_of_blocks_and_groups_change_nothing(size, units, batch, way):
+    weights = Shallow(
+        0.6 * torch.eye(size, dtype=torch.float64).repeat(S, 1, 1),
+        draw(S, size, units) / (units + 1), draw(S, units, size) / size, draw(S, size), draw(S, units),
+    )  # fmt: skip
+    start, steps = draw(S, batch, size), 5
+    forcing = Forcing(draw(steps, S, batch, size), torch.full((steps, 1, 1, 1), 0.3, dtype=torch.float64))
+    moving = [part.requires_grad_() for part in (*weights, start)]
+    found, wanted = (run(weights, start, steps, forcing) for run in (orbit, plainly))
+    torch.testing.assert_close(found, wanted, rtol=1e-10, atol=1e-10)
+    ours, theirs = (torch.autograd.grad(run.square().sum(), moving) for run in (found, wanted))
+    for a, b in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9)
+
+
 def test_in_float32_gradients_are_right_to_five_digits(way):
     weights, start, forcing = some_weights(), draw(S, B, M), forcings()["one share"]
     wanted = torch.autograd.grad(

@@ -7,6 +7,7 @@ Written out by hand, because a graph of every step costs several times the arith
 from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
@@ -17,9 +18,7 @@ try:
 except ImportError:  # without numba the loops below do the same
     compiled = None  # type: ignore[assignment]
 
-SMALL = (
-    300_000  # S B M L up to which compiled loops are faster than products of matrices, of which the calls cost the most
-)
+LARGE = 4_000_000  # S B M L above which products of matrices on several threads are faster than compiled loops on one
 CHUNK = 2**18  # numbers of hidden activity that a backward sweep holds at a time
 
 
@@ -144,7 +143,7 @@ def adjoint_sweep(
     of_across = forced.new_zeros(members, size, size + 1)
     of_outer = torch.zeros_like(W1)
     total = gradient.clone(memory_format=torch.contiguous_format)
-    at_once = max(1, min(steps, CHUNK // (members * batch * units)))
+    at_once = max(1, min(steps, CHUNK // max(1, members * batch * units)))
     passed = forced.new_empty(members, batch, units)
     carried = torch.zeros_like(total[0])
     for stop in range(steps, 0, -at_once):
@@ -170,7 +169,9 @@ def adjoint_sweep(
 
 
 def _compiled(weights: Shallow, z: Tensor) -> bool:
-    return compiled is not None and z.device.type == "cpu" and weights.W1.numel() * z.shape[1] <= SMALL
+    if compiled is None or z.device.type != "cpu":
+        return False
+    return torch.get_num_threads() == 1 or weights.W1.numel() * z.shape[1] <= LARGE
 
 
 def _forcing_arrays(forcing: Forcing | None, like: Tensor, steps: int) -> list[Any]:
@@ -179,13 +180,39 @@ def _forcing_arrays(forcing: Forcing | None, like: Tensor, steps: int) -> list[A
     if forcing is None:
         return [part.numpy() for part in (none4, none4, none3, none3)]
     shape = (steps, *like.shape[:2], forcing.target.shape[-1])
+    # Loops run along the channels, which had better lie together.
+    weight = forcing.weight[:steps].expand(*forcing.weight[:steps].shape[:3], shape[3]).contiguous()
     pair = (none3, none3) if forcing.readout is None or forcing.gain is None else (forcing.readout, forcing.gain)
-    parts = (forcing.target[:steps].expand(shape), forcing.weight[:steps].expand(shape), *pair)
+    parts = (forcing.target[:steps].expand(shape), weight.expand(shape), *pair)
     return [part.detach().to(like.dtype).numpy() for part in parts]
 
 
-def _arrays(*parts: Tensor) -> list[Any]:
-    return [part.detach().contiguous().numpy() for part in parts]
+def _panel(*parts: Tensor) -> Tensor:
+    """Parts (S, M, …) side by side, as (S, blocks, rows * WIDTH): rows in fours, columns in blocks of WIDTH, zeros where there
+    is nothing."""
+    assert compiled is not None
+    whole = torch.cat(parts, 2)
+    _, rows, columns = whole.shape
+    whole = F.pad(whole, (0, -columns % compiled.WIDTH, 0, -rows % 4))
+    return whole.unflatten(2, (-1, compiled.WIDTH)).transpose(1, 2).flatten(2).contiguous()
+
+
+def _unpanel(panel: Tensor, rows: int) -> Tensor:
+    """(S, rows, columns) of a panel."""
+    assert compiled is not None
+    return panel.unflatten(2, (-1, compiled.WIDTH)).transpose(1, 2).flatten(2)[:, :rows]
+
+
+def _panels(weights: Shallow) -> tuple[Tensor, Tensor, Tensor, int]:
+    """[W2' | A'], [h2 | 0] and [W1 | A | h1] as compiled loops want them, and the first of the linear columns."""
+    assert compiled is not None
+    members, size, units = weights.W1.shape
+    blocks, linear = compiled.layout(size, units)
+    gap = weights.W1.new_zeros(members, size, linear - units)
+    inner = _panel(weights.W2.mT, gap, weights.A.mT, weights.h1.new_zeros(members, size, 1))
+    outer = _panel(weights.W1, gap, weights.A, weights.h1.unsqueeze(2))
+    bias = F.pad(weights.h2, (0, blocks * compiled.WIDTH - units)).unflatten(1, (blocks, -1)).contiguous()
+    return inner, bias, outer, linear
 
 
 def _forward_compiled(
@@ -193,24 +220,31 @@ def _forward_compiled(
 ) -> Swept:
     assert compiled is not None
     states = start.new_empty(steps, *start.shape)
-    forced = start.new_empty(steps, *start.shape[:2], start.shape[-1] + 1)
-    fixed = _arrays(weights.A.mT, weights.W1, weights.W2.mT, weights.h1, weights.h2, start)
-    (acting,) = _arrays(start.new_empty(0, 1, 1, 1) if drive is None else drive)
-    compiled.forward(*fixed, *_forcing_arrays(forcing, start, steps), acting, states.numpy(), forced.numpy())
+    forced = start.new_ones(steps, *start.shape[:2], start.shape[-1] + 1)
+    *fixed, linear = _panels(weights)
+    acting = start.new_empty(0, 1, 1, 1) if drive is None else drive
+    parts = [part.numpy() for part in fixed]
+    pull = _forcing_arrays(forcing, start, steps)
+    begin, push = (part.detach().contiguous().numpy() for part in (start, acting))
+    compiled.forward(*parts, linear, begin, *pull, push, states.numpy(), forced.numpy())
     return Swept(states, forced)
 
 
 def _adjoint_compiled(weights: Shallow, forced: Tensor, gradient: Tensor, forcing: Forcing | None) -> Gradients:
     assert compiled is not None
     total = gradient.detach().clone(memory_format=torch.contiguous_format)
-    carried = torch.zeros_like(total[0])
+    carried = torch.empty_like(total[0])
     _, weight, readout, gain = _forcing_arrays(forcing, total[0], len(total))
-    fixed = _arrays(weights.A.mT, weights.W1, weights.W2.mT, weights.h2, forced)
-    dA = forced.new_zeros(*weights.A.shape[:2], forced.shape[-1])
-    dW1, dW2, dh2 = (torch.zeros_like(part, memory_format=torch.contiguous_format) for part in (weights.W1, weights.W2.mT, weights.h2))  # fmt: skip
-    found = [part.detach().numpy() for part in (total, carried, dA, dW1, dW2, dh2)]
-    compiled.adjoint(*fixed, weight, readout, gain, forcing is not None, *found)
-    return Gradients(Shallow(dA[..., :-1], dW1, dW2.mT, dA[..., -1], dh2), carried, total)
+    *fixed, linear = _panels(weights)
+    found = [torch.zeros_like(part) for part in fixed]
+    parts, sums = ([part.numpy() for part in some] for some in (fixed, found))
+    seen = forced.numpy(), weight, readout, gain, forcing is not None
+    compiled.adjoint(*parts, linear, *seen, total.numpy(), carried.numpy(), *sums)
+    size, units = weights.W1.shape[1:]
+    inner, outer = (_unpanel(part, size) for part in found[::2])
+    A, h1 = outer[..., linear : linear + size], outer[..., linear + size]
+    gradients = Shallow(A, outer[..., :units], inner[..., :units].mT, h1, found[1].flatten(1)[:, :units])
+    return Gradients(gradients, carried, total)
 
 
 @torch.no_grad()
