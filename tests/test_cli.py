@@ -311,3 +311,25 @@ def test_a_walk_has_the_labels_of_its_ends(tmp_path, capsys):
     assert not np.array_equal(ways[0][-1], ways[2][-1])
     assert "label" in refused(capsys, *walk)
     assert "two ends" in refused(capsys, *walk, "--given", 3, 4, 5)
+
+
+def test_a_recurrent_machine_is_taken_apart(run, tmp_path, capsys):
+    x = np.stack([np.sin(np.arange(400) / 9), np.cos(np.arange(400) / 9)], 1)
+    np.save(tmp_path / "rec.npy", x.astype(np.float32))
+    made = tmp_path / "moving"
+    call(capsys, "train", tmp_path / "rec.npy", "--data.window", 50, "--model", "recurrent", "--model.hidden", 5,
+         "--model.members", 2, "--steps", 5, "--threads", 1, "--out", made)  # fmt: skip
+    told = call(capsys, "analyse", made, "--steps", 200, "--sweep", "h1[0]", "--points", 4, "--member", 1)
+    assert "exponents" in told
+    numbers = json.loads((made / "analysis.json").read_text())
+    assert numbers["member"] == 1
+    assert len(numbers["members"]) == 2
+    assert numbers["complete_periods"] == [1, 2]
+    assert all(cycle["residual"] < 1e-8 for cycle in numbers["cycles"])
+    assert len(numbers["sweep"]["values"]) == 4
+    assert "<html" in (made / "analysis.html").read_text()
+    assert "recurrent" in refused(capsys, "analyse", run)
+    assert "counted from 0" in refused(capsys, "analyse", made, "--member", 2)
+    assert "no inputs" in refused(capsys, "analyse", made, "--input", 1)
+    assert "shape" in refused(capsys, "analyse", made, "--sweep", "h1[7]")
+    assert "empty" in refused(capsys, "analyse", made, "--sweep", "h1[0]", "--range", 1, 1)

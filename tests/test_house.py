@@ -17,7 +17,7 @@ FLOORS = [
     {"recording", "report"},
     {"flags", "progress"},
     {"train", "inputs", "outputs"},
-    {"commands", "verdicts"},
+    {"commands", "verdicts", "analysis"},
     {"cli"},
 ]
 FILES = sorted(SOURCE.rglob("*.py"))

@@ -242,7 +242,7 @@ def test_a_machine_that_moves_shows_where_it_goes(tmp_path, cell):
     page = Page(write_report(run, data, []).read_text("utf-8"))
     assert page.sections[:4] == ["data", "attractor", "rhythms", "beside"]
     assert "Lyapunov exponents" in page.text
-    assert ("it would stand still at" in page.text) == (cell == "shallow")
+    assert ("it begins at" in page.text) == (cell == "shallow")
 
 
 def test_a_machine_that_runs_away_has_no_attractor(tmp_path):

@@ -53,7 +53,7 @@ def _dispatch(arguments: list[str]) -> int:
 
 def _commands() -> dict[str, tuple[Callable[[list[str]], int | None], str]]:
     """Name -> (takes the rest of the line, one line of help). torch is imported only when a command needs it."""
-    from reverie import commands, train, verdicts
+    from reverie import analysis, commands, train, verdicts
 
     def of(function: Callable[..., Any]) -> tuple[Callable[[list[str]], int | None], str]:
         name = function.__name__
@@ -64,7 +64,7 @@ def _commands() -> dict[str, tuple[Callable[[list[str]], int | None], str]]:
 
     making = commands.dream, commands.repair, commands.morph
     judging = verdicts.surprise, verdicts.classify, verdicts.evaluate, verdicts.compare, verdicts.report
-    table = {function.__name__: of(function) for function in (commands.data, *making, *judging)}
+    table = {function.__name__: of(function) for function in (commands.data, *making, *judging, analysis.analyse)}
     return {"data": table.pop("data"), "train": (train.train, (train.train.__doc__ or "").splitlines()[0])} | table
 
 

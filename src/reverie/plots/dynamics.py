@@ -239,3 +239,17 @@ def raster(
         quiet(axes, ink)
         axes.yaxis.get_major_locator().set_params(integer=True)
     return figure
+
+
+def pushes(sizes: Float[np.ndarray, "M T"], ink: Ink) -> Figure:
+    """How far a push of each unit has moved the state, after each step, over the size of the push."""
+    figure = Figure(figsize=(8.2, 3.2), layout="constrained")
+    axes = figure.subplots()
+    axes.axhline(1, color=ink.faint, lw=0.8)
+    strong = np.argsort(-sizes[:, -1])[:6]
+    for rank, i in enumerate(strong):
+        axes.semilogy(sizes[i], **_line(rank, ink), label=f"unit {i + 1}")
+    axes.set(xlabel="steps after the push", ylabel="size of the difference")
+    axes.legend(frameon=False, labelcolor=ink.text, ncols=3)
+    quiet(axes, ink)
+    return figure

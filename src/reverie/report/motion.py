@@ -4,21 +4,20 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from reverie.core.shallow import Shallow
-from reverie.evaluation.attractors import spectrum
-from reverie.maths.chaos import kaplan_yorke, lyapunov_spectrum
+from reverie.evaluation.anatomy import Alone, alone, exponents
+from reverie.evaluation.attractors import spectrum as rhythm
 from reverie.maths.cycles import Cycle, cycles
 from reverie.models.innovations import Innovations
 from reverie.nets.cells import PiecewiseLinear
 from reverie.plots import dynamics
 from reverie.plots.curves import Ink
-from reverie.report.page import Html, drawing, el, figure, number, say, section, table
+from reverie.report import anatomy
+from reverie.report.page import Html, drawing, figure, say, section
 from reverie.report.scene import Scene
 
 SHOWN = 4  # channels of which lines are drawn, at most
-SETTLE, COUNTED, STARTS = 500, 2000, 4  # steps and starts of which exponents are the mean
+COUNTED, STARTS = 2000, 4  # steps and starts of which exponents are the mean
 LINEAR = 64  # hidden units, up to which fixed points are sought
 SIDE, PAST, AHEAD, FANS = 600, 100, 60, 200  # steps shown of runs, before and after now, and draws of a forecast
 
@@ -35,24 +34,26 @@ def attractor(scene: Scene) -> Html | None:
         parts.append(
             say(f"Of {len(model.gain)} machines that learned side by side {lost} ran away. Shown is one that did not.")
         )
-    still = _still(model, member)
-    points = [np.asarray(scene.codec.to_world(_seen(model, member, one.points)).double()) for one in still]
+    system = alone(model)
+    still = _still(system, member)
+    where = [np.asarray(scene.codec.to_world(system.seen(one.points, member)).double()) for one in still]
 
     def draw(ink: Ink) -> Any:
         stable = [one.kind == "stable" for one in still]
         return dynamics.attractors(
-            {"the world, never seen": true, "the machine, left alone": dreamt}, ink, points, stable
+            {"the world, never seen": true, "the machine, left alone": dreamt}, ink, where, stable
         )
 
     caption = "Left, the held-out series. Right, where the machine goes by itself, over as many steps." + (
         " Rings are the points at which it would stand still, could it stay there; filled ones attract."
-        if points
+        if where
         else ""
     )
     parts.append(figure(drawing(draw, "the attractor of the world and that of the machine"), caption))
-    parts.append(_exponents(model, member))
+    spectrum = exponents(system, STARTS, COUNTED, min(model.cell.latent, 5))[member]
+    parts.append(anatomy.exponents(spectrum, model.cell.latent))
     if still:
-        parts.append(_points(still, points))
+        parts.append(anatomy.points(still, where))
     return section("attractor", "Where it goes", *parts)
 
 
@@ -62,7 +63,7 @@ def rhythms(scene: Scene) -> Html | None:
         return None
     _, _, true, dreamt = found
     shown = slice(SHOWN)
-    shares = {"the world": spectrum(true[:, shown]), "the machine": spectrum(dreamt[:, shown])}
+    shares = {"the world": rhythm(true[:, shown]), "the machine": rhythm(dreamt[:, shown])}
 
     def draw(ink: Ink) -> Any:
         return dynamics.spectra(shares, _names(true), ink)
@@ -121,61 +122,9 @@ def _names(x: np.ndarray) -> list[str]:
     return [f"channel {i + 1}" for i in range(min(SHOWN, x.shape[1]))]
 
 
-def _seen(model: Innovations, member: int, z: Tensor) -> Tensor:
-    """(k, N) what a member expects to see at its states z (k, M)."""
-    many = z.to(model.gain).view(len(z), 1, 1, -1).expand(-1, len(model.gain), -1, -1)
-    return model.seen(many).mean[:, member, 0].cpu()
-
-
-def _weights(model: Innovations, member: int) -> Shallow | None:
-    """The member's map, if it is piecewise linear."""
-    return model.cell.as_shallow().member(member) if isinstance(model.cell, PiecewiseLinear) else None
-
-
-def _still(model: Innovations, member: int) -> list[Cycle]:
-    """Its fixed points, where they can be told in little time."""
-    weights = _weights(model, member)
-    if weights is None or weights.W2.shape[-2] > LINEAR:
+def _still(system: Alone, member: int) -> list[Cycle]:
+    """The fixed points, where they can be told in little time."""
+    cell = system.model.cell
+    if not isinstance(cell, PiecewiseLinear) or cell.as_shallow().W2.shape[-2] > LINEAR:
         return []
-    return cycles(weights, (1,)).cycles
-
-
-def _exponents(model: Innovations, member: int) -> Html:
-    """The Lyapunov spectrum of the member's free orbits."""
-    members = len(model.gain)
-    x = model.seen.first(model.gain.new_zeros(STARTS, model.space.shape[1])).sample()
-    z = model.cell.orbit(model.seen.start(x.unsqueeze(0), None), SETTLE, None, None)[-1]
-    wide = z.shape[-1]
-
-    def step(state: Tensor) -> Tensor:
-        return model.cell.step(state.expand(members, -1, -1))[member : member + 1]
-
-    def slope(state: Tensor) -> Tensor:
-        return model.cell.jacobian(state.expand(members, -1, -1))[member : member + 1]
-
-    found = lyapunov_spectrum(step, slope, z[member : member + 1], COUNTED, warm_up=50, count=min(wide, 5), every=5)[0]
-    found = found[found.isfinite().all(1)]
-    if not len(found):
-        return say("Its orbits leave every bound: there are no exponents to tell.")
-    mean, spread = found.mean(0), found.std(0) / max(len(found), 2) ** 0.5
-    first = float(mean[0])
-    kind = "Neighbours part: it is chaotic." if first > 3 * float(spread[0]) + 1e-4 else "Neighbours do not part."
-    words = ", ".join(number(float(a), float(b)) for a, b in zip(mean, spread, strict=True))
-    size = f" Its orbit has a Kaplan-Yorke dimension of {float(kaplan_yorke(mean)):.2f}." if len(mean) == wide else ""
-    return say(
-        el("b", "Lyapunov exponents"),
-        f" (nats per step, of {len(found)} free runs of {COUNTED:,} steps): {words}. {kind}{size}",
-    )
-
-
-def _points(still: list[Cycle], points: list[np.ndarray]) -> Html:
-    """A table of fixed points: where, of what kind, and how sure."""
-    body = []
-    for one, at in zip(still, points, strict=True):
-        where = ", ".join(f"{value:.3g}" for value in at[0][:SHOWN]) + (", …" if at.shape[1] > SHOWN else "")
-        largest = abs(complex(one.eigenvalues[0]))
-        body.append(
-            [where, one.kind, f"{one.unstable} of {len(one.eigenvalues)}", f"{largest:.3f}", f"{one.residual:.0e}"]
-        )
-    head = ["it would stand still at", "kind", "directions that leave", "largest |eigenvalue|", "|F(z) − z|"]
-    return table(head, body)
+    return cycles(system.member(member), (1,)).cycles

@@ -1,0 +1,144 @@
+"""The command that takes a recurrent machine apart."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import tyro
+from torch import Tensor
+
+from reverie.core.errors import BadInput
+from reverie.evaluation.anatomy import Alone, Anatomy, alone, current, exponents, swept, taken_apart
+from reverie.inputs import Folder, Place, at_least
+from reverie.maths.chaos import kaplan_yorke
+from reverie.maths.cycles import Cycle
+from reverie.models.innovations import Innovations
+from reverie.progress import say
+from reverie.report.anatomy import page, told
+from reverie.run import Run, as_json, write_atomically
+
+
+def analyse(
+    run: Folder,
+    /,
+    member: int = -1,
+    periods: tuple[int, ...] = (1, 2, 3),
+    input: tuple[float, ...] = (),
+    steps: int = 5000,
+    sweep: Annotated[str, tyro.conf.arg(metavar="NAME")] = "",
+    range: tuple[float, float] | None = None,
+    points: int = 80,
+    seed: int = 0,
+    out: Place = "",
+) -> None:
+    """Take a recurrent machine apart: exponents, fixed points and cycles, linear regions, pushes, bifurcations.
+
+    Args:
+        member: which of the machines that learned side by side, from 0; -1: of those that do not run away the one whose largest exponent is the middle one
+        periods: of the cycles that are looked for; 1 is a fixed point
+        input: the constant values of the inputs, of a machine that has any: only then is it a system of its own
+        steps: of the orbit that is looked at, and of those of which exponents are the mean
+        sweep: a parameter to change: A[i,j], W1[i,j], W2[i,j], h1[i], h2[i] or input[i], counted from 0
+        range: the least and the largest value that it takes; without, 0.5 on both sides of what it is
+        points: values between them
+        out: a page NAME.html; the numbers go to NAME.json beside it; empty: analysis.html in the run folder
+    """
+    opened = Run.load(run)
+    model = opened.model
+    if not isinstance(model, Innovations):
+        raise BadInput(f"{opened.name} is a {opened.config['model']}; only recurrent machines move and can be analysed")
+    for value, least, name in ((steps, 100, "--steps"), (points, 2, "--points"), (min(periods, default=0), 1, "--periods")):  # fmt: skip
+        at_least(value, least, name)
+    if not -1 <= member < len(model.gain):
+        raise BadInput(f"--member {member}: there are {len(model.gain)}, counted from 0")
+    if range is not None and not range[0] < range[1]:
+        raise BadInput(f"--range {range[0]:g} {range[1]:g} is empty; give the least value first")
+    if range is not None and not sweep:
+        raise BadInput("--range belongs to a sweep; say of what with --sweep")
+    place = Path(out) if out else opened.folder / "analysis.html"
+    if place.suffix != ".html":
+        raise BadInput(f"--out {out} is no .html page")
+    system = alone(model, input or None)
+    if sweep:
+        current(system, max(member, 0), sweep)  # a wrong name is told before anything is measured
+    torch.manual_seed(seed)
+    say("measuring exponents …")
+    spectra = exponents(system, steps=steps)
+    chosen = _chosen(model, spectra, member)
+    say("looking for fixed points and cycles …")
+    found = taken_apart(system, chosen, periods, steps, seed)
+    bent = None
+    if sweep:
+        say(f"sweeping {sweep} …")
+        now = current(system, chosen, sweep)
+        low, high = range or (now - 0.5, now + 0.5)
+        bent = (sweep, now, swept(system, chosen, sweep, torch.linspace(low, high, points, dtype=torch.float64)))
+    html = page(opened.name, system, opened.codec, spectra, found, bent)
+    numbers = _numbers(opened, system, spectra, found, bent)
+    write_atomically(place.with_suffix(".json"), as_json(numbers))
+    write_atomically(place, html.encode("utf-8"))
+    _print(numbers)
+    print(place)
+
+
+def _chosen(model: Innovations, spectra: Tensor, member: int) -> int:
+    if member >= 0:
+        return member
+    first = spectra[..., 0].nanmean(1).masked_fill(model.diverged, torch.nan)
+    known = first.isfinite().nonzero().flatten()
+    if not len(known):
+        raise BadInput("every member runs away; train longer, or with more forcing (--model.alpha)")
+    return int(known[first[known].argsort()[(len(known) - 1) // 2]])
+
+
+def _numbers(
+    run: Run, system: Alone, spectra: Tensor, found: Anatomy, bent: tuple[str, float, Any] | None
+) -> dict[str, Any]:
+    """All that the page shows, for other programs; states in world units, exponents in nats per step."""
+
+    def lines(cycle: Cycle) -> dict[str, Any]:
+        return {
+            "period": cycle.period, "kind": cycle.kind, "unstable_directions": cycle.unstable,
+            "points": run.codec.to_world(system.seen(cycle.points, found.member)).tolist(), "states": cycle.points.tolist(),
+            "eigenvalues": [[float(e.real), float(e.imag)] for e in cycle.eigenvalues], "residual": cycle.residual,
+        }  # fmt: skip
+
+    members = []
+    for i, spectrum in enumerate(spectra):
+        pair = None if bool(system.model.diverged[i]) else told(spectrum)
+        members.append(
+            None if pair is None
+            else {"lyapunov": pair[0].tolist(), "error": pair[1].tolist(), "kaplan_yorke": float(kaplan_yorke(pair[0]))}
+        )  # fmt: skip
+    numbers: dict[str, Any] = {"run": run.name, "input": list(system.held), "members": members, "member": found.member}
+    if found.census is not None and found.visited is not None:
+        numbers["cycles"] = [lines(cycle) for cycle in found.census.cycles]
+        numbers["complete_periods"] = list(found.census.complete)
+        numbers["regions"] = {"on": found.visited.on.int().tolist(), "visits": found.visited.visits.tolist()}
+    numbers["pushes"] = found.pushed.tolist()
+    if bent is not None:
+        name, now, swept_ = bent
+        numbers["sweep"] = {
+            "parameter": name, "now": now, "values": swept_.values.tolist(), "periods": swept_.periods.tolist(),
+            "lyapunov": swept_.lyapunov.tolist(), "changes": [[*swept_.values[i : i + 2].tolist(), what] for i, what in swept_.changes.items()],
+        }  # fmt: skip
+    return numbers
+
+
+def _print(numbers: dict[str, Any]) -> None:
+    own = numbers["members"][numbers["member"]]
+    print(f"member      {numbers['member']} of {len(numbers['members'])}")
+    if own is None:
+        print("exponents   none: it runs away")
+    else:
+        pairs = zip(own["lyapunov"][:5], own["error"], strict=False)
+        print(f"exponents   {', '.join(f'{a:.5f} ± {b:.5f}' for a, b in pairs)} nats per step")
+        print(f"dimension   {own['kaplan_yorke']:.2f} (Kaplan-Yorke)")
+    for cycle in numbers.get("cycles", ()):
+        what = "fixed point" if cycle["period"] == 1 else f"{cycle['period']}-cycle"
+        at = ", ".join(f"{value:.4g}" for value in cycle["points"][0][:6])
+        print(
+            f"{what:11} {cycle['kind']}, {cycle['unstable_directions']} of {len(cycle['eigenvalues'])} directions leave, at {at}"
+        )
+    for low, high, what in numbers.get("sweep", {}).get("changes", ()):
+        print(f"change      {numbers['sweep']['parameter']} {low:.4g} to {high:.4g}: {what}")
