@@ -41,14 +41,16 @@ SMALL = {
 def small(name: str):
     config = MODELS[name].Config()
     known = {f.name for f in dataclasses.fields(config)}
-    return dataclasses.replace(config, **{k: v for k, v in SMALL.items() if k in known})
+    own = {"classes": 2} if name == "cohort" else {}
+    return dataclasses.replace(config, **{k: v for k, v in SMALL.items() if k in known}, **own)
 
 
 def some_series(kind: str):
     generator = torch.Generator().manual_seed(3)
     raw = torch.randn(90, 7, 3, generator=generator).cumsum(1)
     raw = raw if kind == "real" else torch.poisson((0.5 * raw).exp(), generator=generator).int()
-    return from_trials("made", [Trial(x) for x in raw.numpy()], {}, DataConfig(window=7), kind=kind)
+    trials = [Trial(x, None, "ab"[i % 2]) for i, x in enumerate(raw.numpy())]
+    return from_trials("made", trials, {}, DataConfig(window=7), kind=kind)
 
 
 def some_data(kind: str):
@@ -68,11 +70,16 @@ def some_data(kind: str):
     return from_array("made", raw[kind], {"source": "made"}, DataConfig())
 
 
+def labels_of(data, n):
+    """Whose the first training examples are."""
+    return None if data.train.labels is None else data.train.labels[:n]
+
+
 @pytest.fixture(params=CASES, ids=lambda case: "-".join(case))
 def case(request):
     """A model of each family on each space, trained for three rounds."""
     name, kind = request.param
-    data = some_series(kind) if name == "recurrent" else some_data(kind)
+    data = some_series(kind) if name in ("recurrent", "cohort") else some_data(kind)
     state = State(MODELS[name](small(name), data.space), TrainingConfig(steps=3, batch=8))
     for _ in training(state, data, 0, fabric_for("cpu")):
         pass
@@ -106,7 +113,7 @@ def test_phases_move_their_own_learner_and_no_other(case):
     model = MODELS[name](small(name), data.space)
     if not model.learners():
         pytest.skip("solved in closed form")
-    batch = Batch(data.train.x(8))
+    batch = Batch(data.train.x(8), None, labels_of(data, 8))
     learners = {key: list(group) for key, group in model.learners().items()}
     for phase in model.phases(batch, 0):
         if phase.gradients is not None:
@@ -165,7 +172,7 @@ def test_holes_reach_neither_loss_nor_gradient(case):
     for behind in (0.0, torch.nan):
         torch.manual_seed(4)
         found = []
-        for phase in model.phases(Batch(torch.where(observed, x, behind), observed), 0):
+        for phase in model.phases(Batch(torch.where(observed, x, behind), observed, labels_of(data, 8)), 0):
             if phase.gradients is not None:
                 found += [phase.report, *phase.gradients]
                 continue

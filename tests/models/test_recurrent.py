@@ -282,11 +282,11 @@ def test_alpha_adapts_to_how_errors_grow():
 
 def test_forcing_weights():
     x, observed = torch.zeros(6, 1, 3, 2), torch.rand(6, 1, 3, 2) < 0.5
-    sparse = made(forcing="sparse", interval=3)._weight(x, observed, 0)
+    sparse = made(forcing="sparse", interval=3).weight(x, observed, 0)
     assert torch.equal(sparse[1:3], torch.zeros(2, 1, 3, 2))
     assert torch.equal(sparse[::3], observed[::3].double())
     annealed = made(forcing="annealed", alpha=0.4, halving=100)
-    assert annealed._weight(x, None, 300).unique().item() == pytest.approx(0.05)
+    assert annealed.weight(x, None, 300).unique().item() == pytest.approx(0.05)
 
 
 def test_inputs_drive_it():

@@ -4,6 +4,7 @@ from typing import Any
 
 from reverie.core.model import Model
 from reverie.core.space import Space
+from reverie.models.cohort import Cohort
 from reverie.models.gan import GAN
 from reverie.models.helmholtz import Helmholtz
 from reverie.models.ladder import LadderVAE
@@ -22,6 +23,7 @@ MODELS: dict[str, type[Model]] = {
     "helmholtz": Helmholtz,
     "gan": GAN,
     "recurrent": Recurrent,
+    "cohort": Cohort,
 }
 
 

@@ -1,7 +1,7 @@
 """What every model can do that predicts each step from those before it: in innovation form, with several members."""
 
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from reverie.core.corruption import Corruption
 from reverie.core.errors import BadInput
-from reverie.core.model import Estimate, Model
+from reverie.core.model import Estimate, Model, Phase
 from reverie.maths.particles import Ancestry
 from reverie.nets.cells import Cell
 from reverie.nets.observations import Observation
@@ -221,3 +221,29 @@ class Innovations(Model):
         start = self.seen.first(self.gain.new_zeros(each, self.space.shape[1])).sample()
         x = self.free_run(WARM + self.space.shape[0], start)[usable, :, WARM:]
         return x.transpose(0, 1).flatten(0, 1)[:n]
+
+
+def turn(model: Model, loss: Float[Tensor, " S"], nats: Float[Tensor, " S"], rested: Float[Tensor, " S"]) -> Phase:
+    """Each member's own step down its loss. One that has nothing finite to say rests, which is counted, and the others learn on.
+
+    Every parameter has its members along the first axis.
+    """
+    fine = loss.detach().isfinite()
+    report = nats.detach()[fine].mean() if fine.any() else nats.detach().mean()
+    if not torch.is_grad_enabled():
+        return Phase("all", report)
+    parameters = list(model.parameters())
+    found: Sequence[Tensor | None] = [None] * len(parameters)
+    if fine.any():
+        found = torch.autograd.grad(loss[fine].sum(), parameters, allow_unused=True)
+    for gradient in found:
+        if gradient is not None:
+            fine = fine & gradient.isfinite().flatten(1).all(1)
+    if model.training:
+        rested += (~fine).to(rested.dtype)
+    return Phase("all", None, report, [None if g is None else _only(g, fine) for g in found])
+
+
+def _only(gradient: Tensor, fine: Tensor) -> Tensor:
+    """The gradient, 0 for members that are not fine."""
+    return torch.where(fine.view(-1, *[1] * (gradient.dim() - 1)), gradient, 0.0)

@@ -14,7 +14,7 @@ from reverie.core.model import Batch, Phase
 from reverie.core.recipe import TrainingConfig
 from reverie.core.shallow import Shallow
 from reverie.core.space import Space
-from reverie.models.innovations import Innovations
+from reverie.models.innovations import Innovations, turn
 from reverie.nets.cells import CellName, cell, manifold_attraction
 from reverie.nets.observations import ObservationName, observation
 from reverie.nets.recurrence import growth
@@ -100,34 +100,18 @@ class Recurrent(Innovations):
         # To each member its own share of the examples.
         hands = self.members if self.training and len(batch.x) % self.members == 0 else 1
         x, observed, inputs = self.by_time(batch.x, batch.observed, batch.inputs, hands)
-        states = self.forced(x, observed, inputs, self._weight(x, observed, step))
+        states = self.forced(x, observed, inputs, self.weight(x, observed, step))
         nats = self.nats(states, x, observed).sum(0).mean(-1)  # (S,)
         loss = nats
         if self.config.remembering:
             drawn = manifold_attraction(self.cell.as_shallow(), self.config.remembering)
             loss = loss + self.config.attraction * len(x) * drawn
-        fine = loss.detach().isfinite()
-        report = nats.detach()[fine].mean() if fine.any() else nats.detach().mean()
-        if not torch.is_grad_enabled():
-            yield Phase("all", report)
-            return
         if self.training and self.config.forcing == "adaptive" and step % EVERY == 0:
+            fine = loss.detach().isfinite()
             self._adapt(states.detach()[:, fine], fine)
-        parameters = list(self.parameters())
-        found = (
-            torch.autograd.grad(loss[fine].sum(), parameters, allow_unused=True)
-            if fine.any()
-            else [None] * len(parameters)
-        )
-        for gradient in found:
-            if gradient is not None:
-                fine = fine & gradient.isfinite().flatten(1).all(1)
-        if self.training:
-            self.rested += (~fine).to(self.rested.dtype)
-        # One that has nothing finite to say rests, and the others learn on.
-        yield Phase("all", None, report, [None if g is None else _only(g, fine) for g in found])
+        yield turn(self, loss, nats, self.rested)
 
-    def _weight(self, x: Tensor, observed: Tensor | None, step: int) -> Tensor:
+    def weight(self, x: Tensor, observed: Tensor | None, step: int) -> Tensor:
         """(T, S or 1, B or 1, N or 1) how far what was seen pulls at each step, while learning."""
         config, alpha = self.config, x.new_full((1, 1, 1, 1), self.config.alpha)
         if config.forcing == "annealed":
@@ -172,8 +156,3 @@ class Recurrent(Innovations):
         error = (square * seen).sum((0, 2)) / seen.expand_as(square).sum((0, 2)).clamp(min=1)
         self.seen.settle(torch.nan_to_num(error, FAR, FAR))
         return self.nats(states, x, observed).sum(0).mean(-1), error
-
-
-def _only(gradient: Tensor, fine: Tensor) -> Tensor:
-    """The gradient, 0 for members that are not fine."""
-    return torch.where(fine.view(-1, *[1] * (gradient.dim() - 1)), gradient, 0.0)

@@ -76,7 +76,7 @@ class PiecewiseLinear(Cell):
 
     def selection(self, first: int = 0) -> Tensor:
         """(S, M - first, M) which picks the units from `first` on."""
-        return torch.eye(self.latent).to(self.a)[first:].expand(self.members, -1, -1)
+        return torch.eye(self.latent).to(self.a)[first:].expand(len(self.a), -1, -1)
 
 
 class ShallowCell(PiecewiseLinear):

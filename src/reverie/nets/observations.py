@@ -59,7 +59,7 @@ class Observation(nn.Module, ABC):
     def start(self, x: Tensor, observed: Tensor | None) -> Float[Tensor, "S B M"]:
         """The first state, from what was seen first: x (S or 1, B, N)."""
         weight = x.new_ones(1, *x.shape) if observed is None else observed.to(x.dtype).unsqueeze(0)
-        nowhere = x.new_zeros(self.members, x.shape[1], self.reach)
+        nowhere = x.new_zeros(len(self.guess), x.shape[1], self.reach)
         seen = self.forcing(x.unsqueeze(0), weight).pulled(nowhere, 0)
         return torch.cat([seen, seen @ self.guess], -1)
 
