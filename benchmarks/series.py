@@ -29,6 +29,7 @@ from reverie.data import Data, open_data
 from reverie.evaluation import series
 from reverie.maths.chaos import lyapunov_spectrum
 from reverie.models.recurrent import Recurrent, RecurrentConfig
+from reverie.run import Run
 
 ORBITS, SETTLE, COUNTED = 8, 1000, 10_000  # of which exponents are the mean, and their steps
 
@@ -42,6 +43,7 @@ class World(NamedTuple):
     ahead: tuple[int, ...]
     dt: float  # of a step, in the units in which exponents are told
     truth: str  # what is known
+    smoothing: float = series.SMOOTHING  # of spectra, bins
 
 
 ADAM = TrainingConfig(batch=16, rate=2e-3, clip=10.0, average=0.02, final=0.01, warmup=0.01, beta2=0.999)
@@ -56,7 +58,7 @@ WORLDS = {
     ),
     "fmri": World(
         "fmri_20roi.npy", "", 72, RecurrentConfig(hidden=50, alpha=0.5), replace(ADAM, steps=2000),
-        (1, 5), 1.0, "360 volumes of one person support no claim about attractors",
+        (1, 5), 1.0, "360 volumes of one person support no claim about attractors; spectra smoothed by 1 bin", 1.0,
     ),
 }  # fmt: skip
 
@@ -98,23 +100,35 @@ def told(found: Estimate) -> str:
     return f"{found.value:.3g}{spread}"
 
 
-def measured(name: str, folder: Path, asked: argparse.Namespace) -> tuple[series.Table, str]:
-    """The rows of one world, and what is to be said of it."""
+def trained(
+    name: str, folder: Path, asked: argparse.Namespace
+) -> tuple[World, Run, Data, np.ndarray, np.ndarray, float]:
+    """The world as asked for, the finished run, the data, what was learned from, what it is judged by, and its minutes."""
     world, choosing = WORLDS[name], asked.first >= CHOOSING
     world = world._replace(config=replace(world.config, members=asked.members))
     data, known, held = opened(world, folder, choosing, asked.quick)
-    recipe = hasty(world.recipe, 50, asked.quick)
-    place = WORK / f"series-{name}-{digest((world.config, recipe, world.window, choosing))}-{asked.first}"
-    run, minutes = recorded(place, data, "recurrent", world.config, recipe, asked.first)
+    world = world._replace(recipe=hasty(world.recipe, 50, asked.quick))
+    place = WORK / f"series-{name}-{digest((world.config, world.recipe, world.window, choosing))}-{asked.first}"
+    run, minutes = recorded(place, data, "recurrent", world.config, world.recipe, asked.first)
+    return world, run, data, known, held, minutes
+
+
+def measured(name: str, folder: Path, asked: argparse.Namespace) -> tuple[series.Table, str]:
+    """The rows of one world, and what is to be said of it."""
+    world, run, data, known, held, minutes = trained(name, folder, asked)
     model: Any = run.model
     torch.manual_seed(asked.first)
     rows = series.table(
-        known, held, left_alone(model, data, len(held), choosing), foreseen(model, data, held, world.ahead)
+        known,
+        held,
+        left_alone(model, data, len(held), asked.first >= CHOOSING),
+        foreseen(model, data, held, world.ahead),
+        world.smoothing,
     )
     largest = series.lyapunov_max(exponents(model) / world.dt)
     rows[series.MODEL]["lyapunov"] = largest
     lost = int(model.diverged.sum())
-    about = f"{name}: {world.config}; {recipe}; {minutes:.0f} minutes of learning; {lost} of {asked.members} diverged; {world.truth}."
+    about = f"{name}: {world.config}; {world.recipe}; {minutes:.0f} minutes of learning; {lost} of {asked.members} diverged; {world.truth}."
     return rows, about
 
 

@@ -129,7 +129,7 @@ class Cohort(PerClass):
 
     def fit_subject(self, data: Any, steps: int = 500, rate: float = 0.05, batch: int = 16) -> tuple[Tensor, Recurrent]:
         """The vector (S, K) of a new subject whose recording `data` is, found by Adam from that of the middle of the cohort,
-        all else held, and its machine. `data` must be standardised as the cohort's were: `Cohort` knows no world units."""
+        all else held, and its machine. The codec of `data` must be that of the cohort's own."""
         if data.space != self.space:
             raise BadInput(f"{data.name} has examples {data.space}, and the cohort learned {self.space}")
         vector = self.vectors.detach().mean(1).requires_grad_()
