@@ -14,7 +14,7 @@ from reverie.data.config import DataConfig
 from reverie.data.series import from_trials
 from reverie.data.windows import Trial
 from reverie.evaluation import evaluate
-from reverie.models.recurrent import Recurrent, RecurrentConfig
+from reverie.models.recurrent import Recurrent, RecurrentConfig, parabolas
 from reverie.training import State, fabric_for, told, training
 
 
@@ -373,3 +373,20 @@ def test_what_acts_from_outside_is_learned_and_scored(tmp_path):
     assert (
         nats.value < np.log2(0.05 * np.sqrt(2 * np.pi * np.e)) + 0.8
     )  # of the noise alone; of the pushes it would be 2.05
+
+
+def test_what_pulls_is_smoothed_and_what_is_judged_is_not():
+    """A parabola is its own smoothing, so nothing changes; noise pulls less, and the nats are still those of what was seen."""
+    plain, smooth = (Recurrent(RecurrentConfig(hidden=4, alpha=0.3, smooth=n), Space((15, 2), "real")) for n in (0, 3))
+    smooth.load_state_dict(plain.state_dict())
+    time = torch.arange(15.0).view(15, 1, 1, 1) / 15
+    x = torch.cat([time.square() - time, 0.5 * time], 3)
+    torch.testing.assert_close(*(model.learned(x, None, None, 0) for model in (plain, smooth)), rtol=1e-4, atol=1e-4)
+    noisy = x + 0.1 * torch.randn(15, 1, 50, 2)
+    states, nats = smooth.learned(noisy, None, None, 0)
+    pulled = torch.einsum("ts,s...->t...", parabolas(15, 3), noisy)
+    assert (pulled - x).square().mean() < 0.6 * (noisy - x).square().mean()
+    torch.testing.assert_close(states, smooth.forced(pulled, None, None, smooth.weight(noisy, None, 0)))
+    torch.testing.assert_close(nats, smooth.nats(states, noisy, None).sum(0).mean(-1))
+    with pytest.raises(BadInput, match="holes"):
+        smooth.learned(x, torch.ones_like(x, dtype=torch.bool), None, 0)

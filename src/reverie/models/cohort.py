@@ -162,8 +162,7 @@ class Cohort(PerClass):
             if not name.startswith("cell.")
         }
         x, observed, inputs = self.shared.by_time(batch.x, batch.observed, batch.inputs, flat)
-        weight = self.shared.weight(x, observed, step)
-        found: Tensor = torch.func.functional_call(_Nats(self.shared), weights | rest, (x, observed, inputs, weight))
+        found: Tensor = torch.func.functional_call(_Nats(self.shared), weights | rest, (x, observed, inputs, step))
         return found
 
     def _own(self, machine: Recurrent) -> list[tuple[str, Tensor]]:
@@ -177,8 +176,8 @@ class _Nats(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, x: Tensor, observed: Tensor | None, inputs: Tensor | None, weight: Tensor) -> Tensor:
-        return self.model.nats(self.model.forced(x, observed, inputs, weight), x, observed).sum(0).mean(-1)
+    def forward(self, x: Tensor, observed: Tensor | None, inputs: Tensor | None, step: int) -> Tensor:
+        return self.model.learned(x, observed, inputs, step)[1]
 
 
 class _Machines(Sequence[Recurrent]):

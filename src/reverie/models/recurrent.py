@@ -1,11 +1,13 @@
 """Recurrent networks that become the system they saw: run freely, they go on as it would."""
 
+import functools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from reverie.core.config import knob
@@ -42,6 +44,12 @@ class RecurrentConfig:
     )
     halving: float = knob(5000.0, "annealed: rounds in which alpha halves", low=1.0)
     interval: int = knob(20, "sparse: steps between two pulls, all the way", low=1)
+    smooth: int = knob(
+        0,
+        "while learning, steps on both sides over which what was seen is smoothed before it pulls: noise that pulls makes "
+        "what is learned too tame",
+        low=0,
+    )
     inputs: int = knob(0, "external inputs at each step", low=0)
     remembering: int = knob(0, "units that are drawn towards remembering for ever", low=0)
     attraction: float = knob(0.1, "how strongly they are, at each step", low=0.0)
@@ -100,8 +108,7 @@ class Recurrent(Innovations):
         # To each member its own share of the examples.
         hands = self.members if self.training and len(batch.x) % self.members == 0 else 1
         x, observed, inputs = self.by_time(batch.x, batch.observed, batch.inputs, hands)
-        states = self.forced(x, observed, inputs, self.weight(x, observed, step))
-        nats = self.nats(states, x, observed).sum(0).mean(-1)  # (S,)
+        states, nats = self.learned(x, observed, inputs, step)
         loss = nats
         if self.config.remembering:
             drawn = manifold_attraction(self.cell.as_shallow(), self.config.remembering)
@@ -110,6 +117,19 @@ class Recurrent(Innovations):
             fine = loss.detach().isfinite()
             self._adapt(states.detach()[:, fine], fine)
         yield turn(self, loss, nats, self.rested)
+
+    def learned(
+        self, x: Tensor, observed: Tensor | None, inputs: Tensor | None, step: int
+    ) -> tuple[Float[Tensor, "T S B M"], Float[Tensor, " S"]]:
+        """The states that examples (T, S or 1, B, N) pull along in a round, and the nats of what was seen, smoothed or not."""
+        pulling = x
+        if self.config.smooth:
+            if observed is not None:
+                raise BadInput("what has holes is not smoothed; leave --model.smooth out")
+            pulling = torch.einsum("ts,s...->t...", parabolas(len(x), self.config.smooth).to(x), x)
+            pulling = pulling.clamp(min=0) if self.space.kind == "count" else pulling
+        states = self.forced(pulling, observed, inputs, self.weight(x, observed, step))
+        return states, self.nats(states, x, observed).sum(0).mean(-1)
 
     def weight(self, x: Tensor, observed: Tensor | None, step: int) -> Tensor:
         """(T, S or 1, B or 1, N or 1) how far what was seen pulls at each step, while learning."""
@@ -156,3 +176,21 @@ class Recurrent(Innovations):
         error = (square * seen).sum((0, 2)) / seen.expand_as(square).sum((0, 2)).clamp(min=1)
         self.seen.settle(torch.nan_to_num(error, FAR, FAR))
         return self.nats(states, x, observed).sum(0).mean(-1), error
+
+
+@functools.cache
+def parabolas(steps: int, reach: int) -> Float[Tensor, "T T"]:
+    """What makes of a series the value at each step of the parabola that fits it best, by least squares, over the 2 `reach` + 1 steps around it (Savitzky
+    & Golay 1964); near the ends, over the first or last as many.
+
+    >>> parabolas(9, 3) @ torch.arange(9.0).square()
+    tensor([ 0.,  1.,  4.,  9., 16., 25., 36., 49., 64.])
+    """
+    size = min(2 * reach + 1, steps)
+    found = torch.zeros(steps, steps, dtype=torch.float64)
+    for t in range(steps):
+        first = min(max(t - reach, 0), steps - size)
+        time = (torch.arange(first, first + size, dtype=torch.float64) - t) / size
+        powers = time.unsqueeze(1) ** torch.arange(min(3, size))
+        found[t, first : first + size] = torch.linalg.pinv(powers)[0]
+    return found.float()
