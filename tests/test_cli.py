@@ -333,3 +333,15 @@ def test_a_recurrent_machine_is_taken_apart(run, tmp_path, capsys):
     assert "no inputs" in refused(capsys, "analyse", made, "--input", 1)
     assert "shape" in refused(capsys, "analyse", made, "--sweep", "h1[7]")
     assert "empty" in refused(capsys, "analyse", made, "--sweep", "h1[0]", "--range", 1, 1)
+
+
+def test_a_subject_of_a_cohort_is_taken_apart(tmp_path, capsys):
+    x = np.random.default_rng(0).standard_normal((200, 2)).astype(np.float32)
+    np.savez(tmp_path / "two.npz", x=x, lengths=[100, 100], subjects=["ann", "bob"])
+    line = ("train", tmp_path / "two.npz", "--data.window", 20, "--data.split", "time", "--model", "cohort", "--steps", 3,
+            "--threads", 1, "--model.hidden", 4, "--out", tmp_path / "m")  # fmt: skip
+    assert "--model.classes" in refused(capsys, *line)
+    call(capsys, *line, "--model.classes", 2)
+    assert "--given" in refused(capsys, "analyse", tmp_path / "m")
+    assert "ann, bob" in refused(capsys, "analyse", tmp_path / "m", "--given", "eve")
+    assert "exponents" in call(capsys, "analyse", tmp_path / "m", "--given", "bob", "--steps", 200)

@@ -10,7 +10,9 @@ import pytest
 import torch
 
 from reverie.core.recipe import TrainingConfig
-from reverie.data import open_data
+from reverie.data import DataConfig, open_data
+from reverie.data.series import from_trials
+from reverie.data.windows import Trial
 from reverie.evaluation import Score
 from reverie.models import MODELS
 from reverie.recording import record
@@ -267,3 +269,14 @@ def test_fixed_points_of_a_machine_are_told_in_the_units_of_the_world(tmp_path):
     assert ", ".join(f"{value:.3g}" for value in where.tolist()) in text
     assert "stable" in text
     assert "Neighbours do not part" in text
+
+
+def test_a_cohort_shows_in_what_its_subjects_differ(tmp_path):
+    trials = [
+        Trial(np.random.default_rng(i).standard_normal((100, 2)).astype(np.float32), None, "ab"[i]) for i in range(2)
+    ]
+    data = from_trials("two", trials, {}, DataConfig(window=20, split="time"))
+    run = trained(tmp_path / "m", data, "cohort", MODELS["cohort"].Config(classes=2, hidden=4, vector=3))
+    page = Page(write_report(run, data, []).read_text("utf-8"))
+    assert page.sections[:4] == ["data", "subjects", "attractor", "rhythms"]
+    assert "2 subjects" in page.text

@@ -9,9 +9,10 @@ from torch import Tensor
 
 from reverie.core.errors import BadInput
 from reverie.evaluation.anatomy import Alone, Anatomy, alone, current, exponents, swept, taken_apart
-from reverie.inputs import Folder, Place, at_least
+from reverie.inputs import Folder, Place, at_least, read_given
 from reverie.maths.chaos import kaplan_yorke
 from reverie.maths.cycles import Cycle
+from reverie.models.cohort import Cohort
 from reverie.models.innovations import Innovations
 from reverie.progress import say
 from reverie.report.anatomy import page, told
@@ -28,6 +29,7 @@ def analyse(
     sweep: Annotated[str, tyro.conf.arg(metavar="NAME")] = "",
     range: tuple[float, float] | None = None,
     points: int = 80,
+    given: Annotated[str, tyro.conf.arg(metavar="SUBJECT")] = "",
     seed: int = 0,
     out: Place = "",
 ) -> None:
@@ -41,10 +43,17 @@ def analyse(
         sweep: a parameter to change: A[i,j], W1[i,j], W2[i,j], h1[i], h2[i] or input[i], counted from 0
         range: the least and the largest value that it takes; without, 0.5 on both sides of what it is
         points: values between them
+        given: whose machine, of a cohort
         out: a page NAME.html; the numbers go to NAME.json beside it; empty: analysis.html in the run folder
     """
     opened = Run.load(run)
     model = opened.model
+    if isinstance(model, Cohort):
+        if (label := read_given(opened, given, 1)) is None:
+            raise BadInput(f"{opened.name} is a cohort; say whose machine is taken apart, with --given")
+        model = model.machines[int(label)]
+    elif given:
+        raise BadInput(f"{opened.name} is no cohort of subjects; leave --given out")
     if not isinstance(model, Innovations):
         raise BadInput(f"{opened.name} is a {opened.config['model']}; only recurrent machines move and can be analysed")
     for value, least, name in ((steps, 100, "--steps"), (points, 2, "--points"), (min(periods, default=0), 1, "--periods")):  # fmt: skip

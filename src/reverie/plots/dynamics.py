@@ -253,3 +253,28 @@ def pushes(sizes: Float[np.ndarray, "M T"], ink: Ink) -> Figure:
     axes.legend(frameon=False, labelcolor=ink.text, ncols=3)
     quiet(axes, ink)
     return figure
+
+
+def vectors(found: Float[np.ndarray, "J K"], names: Sequence[str], ink: Ink) -> Figure:
+    """A point for each of J subjects: of one number along a line, of two in the plane, of more on their first two principal axes."""
+    wide = found.shape[1]
+    if wide > 2:
+        centred = found - found.mean(0)
+        found = centred @ np.linalg.svd(centred, full_matrices=False)[2][:2].T
+    figure = Figure(figsize=(8.2, 1.9 if wide == 1 else 4.6), layout="constrained")
+    axes = figure.subplots()
+    across, up = found[:, 0], found[:, 1] if wide > 1 else np.zeros(len(found))
+    axes.plot(across, up, "o", ms=5, color=ink.first, alpha=0.8)
+    for i, name in enumerate(names):
+        axes.annotate(
+            name, (across[i], up[i]), (3, 6), textcoords="offset points", fontsize=7.5, color=ink.text,
+            rotation=60 if wide == 1 else 0,
+        )  # fmt: skip
+    axes.set_xlabel("first number" if wide <= 2 else "first axis")
+    if wide > 1:
+        axes.set_ylabel("second number" if wide == 2 else "second axis")
+    else:
+        axes.set_yticks([])
+        axes.set_ylim(-0.4, 1.6)
+    quiet(axes, ink)
+    return figure

@@ -8,6 +8,7 @@ import torch
 from reverie.evaluation.anatomy import Alone, alone, exponents
 from reverie.evaluation.attractors import spectrum as rhythm
 from reverie.maths.cycles import Cycle, cycles
+from reverie.models.cohort import Cohort
 from reverie.models.innovations import Innovations
 from reverie.nets.cells import PiecewiseLinear
 from reverie.plots import dynamics
@@ -55,6 +56,20 @@ def attractor(scene: Scene) -> Html | None:
     if still:
         parts.append(anatomy.points(still, where))
     return section("attractor", "Where it goes", *parts)
+
+
+def subjects(scene: Scene) -> Html | None:
+    """The vectors in which the subjects of a cohort differ."""
+    model = scene.model
+    if not isinstance(model, Cohort):
+        return None
+    vectors = model.vectors.detach()[0].double().cpu().numpy()
+    names = list(scene.data.classes)
+    picture = drawing(lambda ink: dynamics.vectors(vectors, names, ink), "the vectors of the subjects")
+    wide = vectors.shape[1]
+    text = f"One machine for {len(names)} subjects: all weights are shared but {wide} number{'s' * (wide > 1)} for each, which the machine found by itself."
+    more = " Shown are their first two principal axes." if wide > 2 else ""
+    return section("subjects", "In what they differ", figure(picture, text + more))
 
 
 def rhythms(scene: Scene) -> Html | None:
@@ -106,11 +121,17 @@ def beside(scene: Scene) -> Html | None:
 
 
 def _freely(scene: Scene) -> tuple[Innovations, int, np.ndarray, np.ndarray] | None:
-    """The machine, a member that does not run away, the longest held-out trial (T, N), and that member's run as long."""
+    """The machine, a member that does not run away, the longest held-out trial (T, N), and that member's run as long. Of a cohort
+    the machine of the one whose trial it is."""
     model, trials = scene.model, scene.data.test.trials
-    if not isinstance(model, Innovations) or model.inputs or not trials or bool(model.diverged.all()):
+    if not isinstance(model, Innovations | Cohort) or not trials:
         return None
-    true = np.asarray(max(trials, key=len).x, dtype=np.float64)
+    longest = max(trials, key=len)
+    true = np.asarray(longest.x, dtype=np.float64)
+    if isinstance(model, Cohort):
+        model = model.machines[scene.data.classes.index(longest.subject)]
+    if model.inputs or bool(model.diverged.all()):
+        return None
     member = int(torch.nonzero(~model.diverged)[0])
     with torch.random.fork_rng():
         torch.manual_seed(scene.run.seed)  # in every room the same run
