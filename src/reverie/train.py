@@ -108,6 +108,9 @@ def begin(
     if minutes is not None and fresh.learners():
         trial = State(fabric.to_device(fresh), training)  # type: ignore[arg-type]
         training = dataclasses.replace(training, steps=rounds_in(minutes, trial, data, seed, fabric))
+    elif fresh.learners():
+        with torch.random.fork_rng():
+            fresh.prepare(data)  # what does not fit the data is told before there is a folder
     size = sum(p.numel() for p in fresh.parameters())
     if fabric.is_global_zero:
         Run.create(Path(out), model, config, training, data, seed, command, machines)

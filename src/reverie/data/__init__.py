@@ -9,6 +9,7 @@ from reverie.core.config import check
 from reverie.core.errors import BadInput
 from reverie.data.arrays import open_array
 from reverie.data.avatars import avatars
+from reverie.data.brains import fmri, spikes
 from reverie.data.builtin import digits, faces, fashion, from_cache, mnist5k
 from reverie.data.config import DataConfig
 from reverie.data.data import Data, Split
@@ -25,10 +26,11 @@ TOYS: dict[str, Callable[[DataConfig], Data]] = {
 SYSTEMS: dict[str, Callable[[DataConfig], Data]] = {
     "lorenz": lorenz, "rossler": rossler, "lorenz96": lorenz96, "bursting-neuron": bursting_neuron,
 }  # fmt: skip
+BRAINS: dict[str, Callable[[DataConfig], Data]] = {"fmri": fmri, "spikes": spikes}
 # name -> how to open it
 BUILTIN: dict[str, Callable[..., Data]] = {
     "faces": faces, "avatars": avatars, "digits": digits, "mnist5k": mnist5k, "fashion": fashion,
-    **TOYS, **SYSTEMS,
+    **TOYS, **SYSTEMS, **BRAINS,
 }  # fmt: skip
 
 _SERIES, _COLUMNS = {"window", "split", "test", "kinds"}, {"trial", "inputs", "label", "drop"}
@@ -40,6 +42,7 @@ _USES = {
     **{name: {"binarise", "seed"} for name in ("digits", "mnist5k", "fashion")},
     **{name: {"count", "seed"} for name in TOYS},
     **{name: {"count", "seed", "window", "split"} for name in SYSTEMS},
+    **{name: {"window", "split"} for name in BRAINS},
 }
 
 
