@@ -280,3 +280,11 @@ def test_a_cohort_shows_in_what_its_subjects_differ(tmp_path):
     page = Page(write_report(run, data, []).read_text("utf-8"))
     assert page.sections[:4] == ["data", "subjects", "attractor", "rhythms"]
     assert "2 subjects" in page.text
+
+
+def test_a_driven_machine_has_no_attractor_but_a_day(tmp_path):
+    data = open_data("spikes", window=20)
+    run = trained(tmp_path / "m", data, "recurrent", MODELS["recurrent"].Config(inputs=1, hidden=4))
+    page = Page(write_report(run, data, []).read_text("utf-8"))
+    assert page.sections[:3] == ["data", "rhythms", "beside"]
+    assert "acted on the world from outside" in page.text

@@ -237,7 +237,10 @@ def raster(
         if i == len(panels) - 1:
             axes.set_xlabel(f"time, {unit}")
         quiet(axes, ink)
-        axes.yaxis.get_major_locator().set_params(integer=True)
+        if neurons <= 10:
+            axes.set_yticks(range(neurons), [str(k + 1) for k in range(neurons)])
+        else:
+            axes.yaxis.get_major_locator().set_params(integer=True)
     return figure
 
 

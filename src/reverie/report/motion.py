@@ -1,9 +1,10 @@
 """The rooms of a machine that moves: where it goes, its rhythms, its days beside those of the world, and what it expects next."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from reverie.evaluation.anatomy import Alone, alone, exponents
 from reverie.evaluation.attractors import spectrum as rhythm
@@ -28,7 +29,9 @@ def attractor(scene: Scene) -> Html | None:
     stand still, and how fast neighbours part."""
     if (found := _freely(scene)) is None:
         return None
-    model, member, true, dreamt = found
+    if found.acting is not None:
+        return None  # what is driven by something that changes has no attractor of its own
+    model, member, true, dreamt, _ = found
     parts: list[Html] = []
     if len(model.gain) > 1:
         lost = int(model.diverged.sum())
@@ -76,7 +79,7 @@ def rhythms(scene: Scene) -> Html | None:
     """Spectra of a free run and of the world."""
     if (found := _freely(scene)) is None:
         return None
-    _, _, true, dreamt = found
+    true, dreamt = found.true, found.dreamt
     shown = slice(SHOWN)
     shares = {"the world": rhythm(true[:, shown]), "the machine": rhythm(dreamt[:, shown])}
 
@@ -90,24 +93,27 @@ def rhythms(scene: Scene) -> Html | None:
 
 
 def beside(scene: Scene) -> Html | None:
-    """A free run beside the world, and what is expected next."""
+    """A run beside the world, and what is expected next."""
     if (found := _freely(scene)) is None:
         return None
-    model, _, true, dreamt = found
+    model, true, acting = found.model, found.true, found.acting
     names, steps = _names(true), min(SIDE, len(true))
-    two = {"world": true[:steps, :SHOWN], "machine": dreamt[:steps, :SHOWN]}
+    told = "The machine was not told where the world was: it need not be there at the same time, only move as the world does."
+    if acting is not None:
+        told = "The machine was told what acted on the world from outside, and of the world its first step: where the inputs lead, both go."
     if scene.space.kind == "count":
-        counts = {"the world": true[:steps].astype(int), "the machine": np.rint(dreamt[:steps]).astype(int)}
+        # Counts are thrown, one step after the other; a mean is none.
+        thrown = _expected(scene, found, slice(0, 1), steps - 1, 1)[0]
+        counts = {"the world": true[1:steps].astype(int), "the machine": thrown.astype(int)}
         picture = drawing(lambda ink: dynamics.raster(counts, ink), "spikes of the world and of the machine")
     else:
-        picture = drawing(lambda ink: dynamics.runs(two, names, ink), "a free run beside the world")
-    told = "The machine was not told where the world was: it need not be there at the same time, only move as the world does."
+        two = {"world": true[:steps, :SHOWN], "machine": found.dreamt[:steps, :SHOWN]}
+        picture = drawing(lambda ink: dynamics.runs(two, names, ink), "a run beside the world")
     parts = [figure(picture, told)]
     if len(true) > PAST + AHEAD:
         at = (len(true) - PAST - AHEAD) // 2
         past, future = true[at : at + PAST], true[at + PAST : at + PAST + AHEAD]
-        seen = scene.codec.to_model(torch.from_numpy(past)).unsqueeze(0).to(model.gain)
-        fan = np.asarray(scene.codec.to_world(model.forecast(seen, AHEAD, FANS)[:, 0]).double())
+        fan = _expected(scene, found, slice(at, at + PAST), AHEAD, FANS)
 
         def draw(ink: Ink) -> Any:
             return dynamics.forecast(past[-AHEAD:, :SHOWN], future[:, :SHOWN], fan[..., :SHOWN], names, ink)
@@ -120,9 +126,19 @@ def beside(scene: Scene) -> Html | None:
     return section("beside", "Beside the world", *parts)
 
 
-def _freely(scene: Scene) -> tuple[Innovations, int, np.ndarray, np.ndarray] | None:
-    """The machine, a member that does not run away, the longest held-out trial (T, N), and that member's run as long. Of a cohort
-    the machine of the one whose trial it is."""
+class _Run(NamedTuple):
+    """A machine and its own way, in world units."""
+
+    model: Innovations
+    member: int  # one that does not run away
+    true: np.ndarray  # (T, N) the longest held-out trial
+    dreamt: np.ndarray  # (T, N) that member's run, as long
+    acting: Tensor | None  # (T, K) what acted on the trial from outside, and on the run
+
+
+def _freely(scene: Scene) -> _Run | None:
+    """How the machine moves by itself, or where it has inputs, under those of the trial. Of a cohort it is the machine of the one
+    whose trial it is."""
     model, trials = scene.model, scene.data.test.trials
     if not isinstance(model, Innovations | Cohort) or not trials:
         return None
@@ -130,13 +146,26 @@ def _freely(scene: Scene) -> tuple[Innovations, int, np.ndarray, np.ndarray] | N
     true = np.asarray(longest.x, dtype=np.float64)
     if isinstance(model, Cohort):
         model = model.machines[scene.data.classes.index(longest.subject)]
-    if model.inputs or bool(model.diverged.all()):
+    if bool(model.diverged.all()):
         return None
     member = int(torch.nonzero(~model.diverged)[0])
     with torch.random.fork_rng():
         torch.manual_seed(scene.run.seed)  # in every room the same run
-        run = model.free_run(len(true))[member, 0]
-    return model, member, true, np.asarray(scene.codec.to_world(run.cpu()).double())
+        if longest.inputs is None:
+            acting, run = None, model.free_run(len(true))
+        else:
+            acting = torch.from_numpy(np.asarray(longest.inputs)).to(model.gain)
+            first = torch.from_numpy(np.nan_to_num(true[:1])).to(model.gain)
+            run = model.free_run(len(true), scene.codec.to_model(first), acting[:, None, None])
+    return _Run(model, member, true, np.asarray(scene.codec.to_world(run[member, 0].cpu()).double()), acting)
+
+
+def _expected(scene: Scene, found: _Run, past: slice, steps: int, draws: int) -> np.ndarray:
+    """(draws, steps, N) of what comes after a stretch of the trial."""
+    seen = scene.codec.to_model(torch.from_numpy(found.true[past])).unsqueeze(0).to(found.model.gain)
+    acting = None if found.acting is None else found.acting[past.start : past.stop + steps].unsqueeze(0)
+    drawn = found.model.forecast(seen, steps, draws, acting)[:, 0]
+    return np.asarray(scene.codec.to_world(drawn).double())
 
 
 def _names(x: np.ndarray) -> list[str]:
