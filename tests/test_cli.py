@@ -347,3 +347,24 @@ def test_a_subject_of_a_cohort_is_taken_apart(tmp_path, capsys):
     assert "--given" in refused(capsys, "analyse", tmp_path / "m")
     assert "ann, bob" in refused(capsys, "analyse", tmp_path / "m", "--given", "eve")
     assert "exponents" in call(capsys, "analyse", tmp_path / "m", "--given", "bob", "--steps", 200)
+
+
+def test_a_gan_is_bold_or_timid_and_crosses_two_pictures(run, tmp_path, capsys):
+    made = tmp_path / "gan"
+    call(capsys, "train", "digits", "--model", "gan", "--model.style", "--model.width", 4, "--model.depth", 1, "--model.inversion", 4,
+         "--steps", 3, "--threads", 1, "--out", made)  # fmt: skip
+    for psi, name in ((0.0, "a.npy"), (1.0, "b.npy")):
+        call(capsys, "dream", made, "-n", 4, "--psi", psi, "--out", tmp_path / name)
+    timid, bold = (np.load(tmp_path / name) for name in ("a.npy", "b.npy"))
+    assert (timid == timid[:1]).all()
+    assert not (bold == bold[:1]).all()
+    np.save(tmp_path / "one.npy", bold[:1])
+    call(capsys, "mix", made, tmp_path / "one.npy", tmp_path / "one.npy", "--out", tmp_path / "mix.npy")
+    mixed = np.load(tmp_path / "mix.npy")
+    assert len(mixed) > 1
+    assert (mixed == mixed[:1]).all()  # of one picture with itself there is one mixture
+    assert "from 1 to" in refused(capsys, "mix", made, tmp_path / "one.npy", tmp_path / "one.npy", "--layers", 99)
+    assert "--psi" in refused(capsys, "dream", run, "--psi", 0.5)
+    assert "no styles" in refused(capsys, "mix", run, tmp_path / "one.npy", tmp_path / "one.npy")
+    page = (made / "report.html").read_text()
+    assert all(f'id="{room}"' in page for room in ("boldness", "mixing", "inversion"))

@@ -25,6 +25,7 @@ from reverie.inputs import (
     read_rows,
     with_holes,
 )
+from reverie.models.gan import GAN
 from reverie.models.latent import LatentModel, Method
 from reverie.outputs import described, repair_table, save_examples, trust
 from reverie.progress import say
@@ -74,6 +75,7 @@ def dream(
     out: Place = "dreams.png",
     exact: bool = False,
     temperature: float = 1.0,
+    psi: float | None = None,
     given: Annotated[str, tyro.conf.arg(metavar="LABEL")] = "",
 ) -> None:
     """Dream new examples.
@@ -85,14 +87,22 @@ def dream(
         out: a .png of a grid, an .npy array (n, *shape) in world units, or a .csv of rows of a table
         exact: draws from p(x) with the grain of p(x|z), not its mean
         temperature: below 1 the machine is surer of what it dreams, above 1 less sure: every choice that makes a dream is made by its law to the power of 1 / temperature
+        psi: of a gan: 1 for dreams as it learned to make them, nearer to 0 ever more like the mean of all; without, as --model.psi says
     """
     opened = Run.load(run)
     at_least(n, 1, "-n")
     model = opened.model
     if temperature != 1:
         model = able(opened, Tempers, "dream at another temperature").tempered(temperature)
+    labels = read_given(opened, given, n)
     torch.manual_seed(seed)
-    x = opened.codec.to_world(abilities.dream(model, n, read_given(opened, given, n), exact))
+    if psi is None:
+        x = abilities.dream(model, n, labels, exact)
+    elif isinstance(model, GAN):
+        x = model.sample(n, labels, psi)
+    else:
+        raise BadInput(f"{opened.name} is a {opened.config['model']}, and only a gan has a mean style; leave --psi out")
+    x = opened.codec.to_world(x)
     save_examples(Path(out), x, max(1, round(n**0.5)), opened.codec)
 
 
@@ -184,6 +194,41 @@ def morph(
     labels = (read_given(opened, given[0], 1), read_given(opened, given[-1], 1)) if given else None
     way = abilities.morph(opened.model, start, end, steps, labels)[:, 0]  # type: ignore[arg-type]
     save_examples(Path(out), opened.codec.to_world(way), steps, opened.codec)
+
+
+def mix(
+    run: Folder,
+    a: tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="A")]],
+    b: tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="B")]],
+    /,
+    layers: int = 0,
+    out: Place = "mix.png",
+) -> None:
+    """Cross two pictures: coarse styles of one, fine styles of the other.
+
+    Args:
+        a: whose coarse styles: a picture, or an .npy array
+        b: whose fine styles
+        layers: how many of the first layers are a's; 0: every number there is, one after the other
+        out: a .png (a, what the machine makes of it, the mixtures, what it makes of b, b), or an .npy array of the mixtures
+    """
+    opened = Run.load(run)
+    model = opened.model
+    if not isinstance(model, GAN) or model.generator.layers < 2:
+        raise BadInput(f"{opened.name} has no styles to cross; train a gan of pictures with --model.style")
+    most = model.generator.layers - 1
+    if not 0 <= layers <= most:
+        raise BadInput(f"--layers is {layers}; from 1 to {most} layers can be a's, the others are b's")
+    ends = [opened.codec.to_model(read(opened, file)[:1]) for file in (a, b)]
+    if any(x.isnan().any() for x in ends):
+        raise BadInput("whole examples are crossed; fill the missing entries first, with: reverie repair")
+    first, last = (model.invert(x) for x in ends)
+    mixed = torch.cat([model.mix(first, last, k) for k in ([layers] if layers else range(most, 0, -1))])
+    if Path(out).suffix == ".npy":
+        save_examples(Path(out), opened.codec.to_world(mixed), len(mixed), opened.codec)
+        return
+    strip = torch.cat([ends[0], model.imagine(first), mixed, model.imagine(last), ends[1]])
+    save_examples(Path(out), opened.codec.to_world(strip), len(strip), opened.codec)
 
 
 def _method(name: str) -> Method | None:

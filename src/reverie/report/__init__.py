@@ -7,7 +7,7 @@ import torch
 
 from reverie.data import Data
 from reverie.evaluation import Score
-from reverie.report import dreams, layers, motion, records, senses, world
+from reverie.report import dreams, layers, motion, records, senses, styles, world
 from reverie.report.page import Html, document, el
 from reverie.report.scene import Scene
 from reverie.run import Run, write_atomically
@@ -26,7 +26,7 @@ def write_report(run: Run, data: Data, scores: list[Score]) -> Path:
     with torch.random.fork_rng():  # a model draws its weights before it reads them
         scene = Scene(run, data, scores)
     rooms: list[Room] = [
-        world.title, world.chance, world.data, motion.subjects, motion.attractor, motion.rhythms, motion.beside, dreams.learning, dreams.fresh, dreams.walk, dreams.directions, layers.layers,
+        world.title, world.chance, world.data, motion.subjects, motion.attractor, motion.rhythms, motion.beside, dreams.learning, dreams.fresh, styles.boldness, styles.mixing, styles.real, dreams.walk, dreams.directions, layers.layers,
         senses.perceiving, senses.mending, senses.surprise, records.learned, records.scores, records.settled,
     ]  # fmt: skip
     made = [_visited(room, scene) for room in rooms]
