@@ -39,7 +39,7 @@ def mixing(scene: Scene) -> Html | None:
     coarse, fine = model.styles(PARENTS, 0.85), model.styles(PARENTS, 0.85)
     half = (model.generator.layers + 1) // 2
     blank = np.full_like(scene.paint(model.imagine(fine[:1])), 255)
-    shown = {"": np.concatenate([blank, scene.paint(model.imagine(fine))])}
+    shown = {"coarse, fine": np.concatenate([blank, scene.paint(model.imagine(fine))])}
     for i in range(PARENTS):
         one = coarse[i : i + 1].expand(PARENTS, -1, -1)
         row = torch.cat([model.imagine(coarse[i : i + 1]), model.mix(one, fine, half)])
@@ -74,18 +74,18 @@ def _machine(scene: Scene) -> GAN | None:
 
 
 def _film(scene: Scene, model: GAN) -> Html:
-    """A walk through styles, from dream to dream and back to the first."""
-    stops = model.styles(STOPS, 0.7)
+    """Walks through styles, from dream to dream and back to the first."""
+    stops = [model.styles(ROW, 0.7) for _ in range(STOPS)]
     way: list[Tensor] = []
-    for a, b in zip(stops, stops.roll(-1, 0), strict=True):
+    for a, b in zip(stops, [*stops[1:], stops[0]], strict=True):
         way += [torch.lerp(a, b, t) for t in torch.linspace(0, 1, BETWEEN + 1)[:-1].tolist()]
-    frames = model.imagine(torch.stack(way))
-    scale = 2 * scene.scale
-    drawn = [pictures.grid(scene.paint(x[None]), 1, 0, scale) for x in frames]
+    drawn = [pictures.grid(scene.paint(model.imagine(styles)), ROW, 4, scene.scale) for styles in way]
     still = pictures.data_uri(pictures.still(drawn[0]), "image/webp")
     picture = el(
         "picture", el("source", media="(prefers-reduced-motion: reduce), print", srcset=still),
         el("img", src=pictures.data_uri(pictures.film(drawn, lossless=False), "image/webp"), class_="crisp",
-           width=drawn[0].width, height=drawn[0].height, alt="a film of a walk through styles"),
+           width=drawn[0].width, height=drawn[0].height, alt="a film of walks through styles"),
     )  # fmt: skip
-    return figure(picture, f"A walk through the styles of {STOPS} dreams (ψ = 0.7), back to the first.", "plate film")
+    return figure(
+        picture, f"{ROW} walks through the styles of {STOPS} dreams each (ψ = 0.7), back to the first.", "plate film"
+    )
