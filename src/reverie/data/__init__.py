@@ -16,6 +16,7 @@ from reverie.data.data import Data, Split
 from reverie.data.folders import Progress, decode_folder
 from reverie.data.hub import open_hub
 from reverie.data.recordings import ARRAYS, open_recording
+from reverie.data.scans import is_scan, is_spikes
 from reverie.data.systems import bursting_neuron, lorenz, lorenz96, rossler
 from reverie.data.tables import SUFFIXES, open_table
 from reverie.data.toys import bars, grid, kirby, rings, shifter
@@ -49,7 +50,7 @@ _USES = {
 def open_data(
     source: str | Path, config: DataConfig | None = None, *, progress: Progress | None = None, **options: Any
 ) -> Data:
-    """Opens a built-in name, a folder of pictures, an array (.npy, .npz), a table (.csv, .parquet), or `hf:NAME`; with a
+    """Opens a built-in name, a folder of pictures, an array (.npy, .npz), a table (.csv, .parquet), a scan (.nii.gz), spikes (.nwb), or `hf:NAME`; with a
     `window`, an array or a table is a recording in time.
 
     Options are those of `DataConfig`; one that the source has no use for raises BadInput, as does a source
@@ -75,6 +76,11 @@ def open_data(
         _refuse_unused(source, config, _PICTURES)
         return open_hub(source, config, progress)
     path = Path(source).expanduser()
+    if path.is_file() and (is_scan(path) or is_spikes(path)):
+        if config.window is None:
+            raise BadInput(f"{source} is a recording; say how many steps are learned from together, with --data.window")
+        _refuse_unused(source, config, _SERIES - {"kinds"} | {"parcels" if is_scan(path) else "bin"})
+        return open_recording(path, config)
     if config.window is not None and path.is_file() and path.suffix.lower() in (*ARRAYS, *SUFFIXES):
         _refuse_unused(source, config, _SERIES | (_COLUMNS if path.suffix.lower() in SUFFIXES else set()))
         return open_recording(path, config)
@@ -92,7 +98,9 @@ def open_data(
         _refuse_unused(source, config, {"kinds", "drop", "label"})
         return open_table(path, config)
     if path.exists():
-        raise BadInput(f"{source} is neither a folder of pictures nor an .npy, .npz, .csv or .parquet file")
+        raise BadInput(
+            f"{source} is neither a folder of pictures nor an .npy, .npz, .csv, .parquet, .nii.gz or .nwb file"
+        )
     kinds = f"no data called {source!r}, and no such path; built in are {', '.join(BUILTIN)}"
     raise BadInput(f"no such path: {source}" if "/" in source or path.suffix else kinds)
 

@@ -34,4 +34,6 @@ class DataConfig:
     test: str = knob("", "series: a file of the same kind that is the test set; nothing else is then held out for it")
     trial: str = knob("", "series in tables: the column that says which trial a row belongs to")
     inputs: str = knob("", "series in tables: columns that are not learned but act from outside, as light,tone")
+    parcels: str = knob("", "scans (.nii, .nii.gz): a NIfTI of whole numbers that says which voxels are one region")
+    bin: float = knob(0.0, "spikes (.nwb): seconds in which they are counted together", low=0.0)
     seed: int = knob(0, "of what is made or thrown", low=0)

@@ -11,6 +11,7 @@ from reverie.data.arrays import read_arrays
 from reverie.data.codecs import TOP
 from reverie.data.config import DataConfig
 from reverie.data.data import Data
+from reverie.data.scans import is_scan, is_spikes, read_scan, read_spikes
 from reverie.data.series import from_trials
 from reverie.data.tables import Sheet, as_number, listed, read_sheet
 from reverie.data.windows import Trial
@@ -36,7 +37,11 @@ def open_recording(path: Path, config: DataConfig) -> Data:
     """
     found = read_recording(path, config)
     spec: dict[str, Any] = {"source": str(path.absolute())}
-    spec |= {key: getattr(config, key) for key in ("trial", "label", "inputs", "drop", "kinds") if getattr(config, key)}
+    spec |= {
+        key: getattr(config, key)
+        for key in ("trial", "label", "inputs", "drop", "kinds", "parcels", "bin")
+        if getattr(config, key)
+    }
     if not config.test:
         return from_trials(path.name, found.trials, spec, config, kind=found.kind)
     other = Path(config.test).expanduser()
@@ -56,6 +61,10 @@ def read_recording(path: Path, config: DataConfig) -> Recording:
     """The trials of one file."""
     if config.kinds not in ("", "real", "count"):
         raise BadInput(f"--data.kinds is {config.kinds!r}; all channels of a recording are real, or all are count")
+    if is_scan(path):
+        return Recording([Trial(read_scan(path, config.parcels).astype(np.float32))], "real")
+    if is_spikes(path):
+        return Recording([Trial(x.astype(np.int32)) for x in read_spikes(path, config.bin)], "count")
     return _from_arrays(path, config) if path.suffix in ARRAYS else _from_table(path, config)
 
 
