@@ -329,10 +329,23 @@ def test_a_recurrent_machine_is_taken_apart(run, tmp_path, capsys):
     assert len(numbers["sweep"]["values"]) == 4
     assert "<html" in (made / "analysis.html").read_text()
     assert "recurrent" in refused(capsys, "analyse", run)
+    for name in ("f.npy", "f.csv", "f.png"):
+        call(capsys, "forecast", made, tmp_path / "rec.npy", "--steps", 7, "-n", 20, "--out", tmp_path / name)
+    draws = np.load(tmp_path / "f.npy")
+    assert draws.shape == (20, 7, 2)
+    lines = list(csv.DictReader((tmp_path / "f.csv").read_text().splitlines()))
+    assert len(lines) == 14
+    assert float(lines[3]["median"]) == pytest.approx(np.median(draws[:, 1, 1]), rel=1e-4)
+    with Image.open(tmp_path / "f.png") as picture:
+        assert picture.width > 500
+    np.save(tmp_path / "wide.npy", np.zeros((30, 3)))
+    assert "3 channels" in refused(capsys, "forecast", made, tmp_path / "wide.npy")
+    assert "no such file" in refused(capsys, "forecast", made, tmp_path / "none.npy")
+    assert "recurrent" in refused(capsys, "forecast", run, tmp_path / "rec.npy")
     assert "counted from 0" in refused(capsys, "analyse", made, "--member", 2)
     assert "no inputs" in refused(capsys, "analyse", made, "--input", 1)
     assert "shape" in refused(capsys, "analyse", made, "--sweep", "h1[7]")
-    assert "empty" in refused(capsys, "analyse", made, "--sweep", "h1[0]", "--range", 1, 1)
+    assert "empty" in refused(capsys, "analyse", made, "--sweep", "h1[0]", "--between", 1, 1)
 
 
 def test_a_subject_of_a_cohort_is_taken_apart(tmp_path, capsys):
@@ -345,6 +358,7 @@ def test_a_subject_of_a_cohort_is_taken_apart(tmp_path, capsys):
     assert not (tmp_path / "m").exists()
     call(capsys, *line, "--model.classes", 2)
     assert "--given" in refused(capsys, "analyse", tmp_path / "m")
+    assert "--given" in refused(capsys, "forecast", tmp_path / "m", tmp_path / "two.npz")
     assert "ann, bob" in refused(capsys, "analyse", tmp_path / "m", "--given", "eve")
     assert "exponents" in call(capsys, "analyse", tmp_path / "m", "--given", "bob", "--steps", 200)
 

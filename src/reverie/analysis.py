@@ -1,22 +1,31 @@
-"""The command that takes a recurrent machine apart."""
+"""The commands for machines that move in time: what comes next, and what is inside."""
 
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 import torch
 import tyro
 from torch import Tensor
 
 from reverie.core.errors import BadInput
+from reverie.data import DataConfig
+from reverie.data.recordings import read_recording
 from reverie.evaluation.anatomy import Alone, Anatomy, alone, current, exponents, swept, taken_apart
-from reverie.inputs import Folder, Place, at_least, read_given
+from reverie.inputs import File, Folder, Place, at_least, read_given
 from reverie.maths.chaos import kaplan_yorke
 from reverie.maths.cycles import Cycle
 from reverie.models.cohort import Cohort
 from reverie.models.innovations import Innovations
+from reverie.outputs import write_csv
+from reverie.plots import dynamics
+from reverie.plots.curves import LIGHT, figure_png
 from reverie.progress import say
+from reverie.recording import write_npy
 from reverie.report.anatomy import page, told
 from reverie.run import Run, as_json, write_atomically
+
+SHOWN = 6  # channels of a picture, at most
 
 
 def analyse(
@@ -27,7 +36,7 @@ def analyse(
     input: tuple[float, ...] = (),
     steps: int = 5000,
     sweep: Annotated[str, tyro.conf.arg(metavar="NAME")] = "",
-    range: tuple[float, float] | None = None,
+    between: tuple[float, float] | None = None,
     points: int = 80,
     given: Annotated[str, tyro.conf.arg(metavar="SUBJECT")] = "",
     seed: int = 0,
@@ -41,29 +50,21 @@ def analyse(
         input: the constant values of the inputs, of a machine that has any: only then is it a system of its own
         steps: of the orbit that is looked at, and of those of which exponents are the mean
         sweep: a parameter to change: A[i,j], W1[i,j], W2[i,j], h1[i], h2[i] or input[i], counted from 0
-        range: the least and the largest value that it takes; without, 0.5 on both sides of what it is
+        between: the least and the largest value that it takes; without, 0.5 on both sides of what it is
         points: values between them
         given: whose machine, of a cohort
         out: a page NAME.html; the numbers go to NAME.json beside it; empty: analysis.html in the run folder
     """
     opened = Run.load(run)
-    model = opened.model
-    if isinstance(model, Cohort):
-        if (label := read_given(opened, given, 1)) is None:
-            raise BadInput(f"{opened.name} is a cohort; say whose machine is taken apart, with --given")
-        model = model.machines[int(label)]
-    elif given:
-        raise BadInput(f"{opened.name} is no cohort of subjects; leave --given out")
-    if not isinstance(model, Innovations):
-        raise BadInput(f"{opened.name} is a {opened.config['model']}; only recurrent machines move and can be analysed")
+    model = _moving(opened, given)
     for value, least, name in ((steps, 100, "--steps"), (points, 2, "--points"), (min(periods, default=0), 1, "--periods")):  # fmt: skip
         at_least(value, least, name)
     if not -1 <= member < len(model.gain):
         raise BadInput(f"--member {member}: there are {len(model.gain)}, counted from 0")
-    if range is not None and not range[0] < range[1]:
-        raise BadInput(f"--range {range[0]:g} {range[1]:g} is empty; give the least value first")
-    if range is not None and not sweep:
-        raise BadInput("--range belongs to a sweep; say of what with --sweep")
+    if between is not None and not between[0] < between[1]:
+        raise BadInput(f"--between {between[0]:g} {between[1]:g} is empty; give the least value first")
+    if between is not None and not sweep:
+        raise BadInput("--between belongs to a sweep; say of what with --sweep")
     place = Path(out) if out else opened.folder / "analysis.html"
     if place.suffix != ".html":
         raise BadInput(f"--out {out} is no .html page")
@@ -80,7 +81,7 @@ def analyse(
     if sweep:
         say(f"sweeping {sweep} …")
         now = current(system, chosen, sweep)
-        low, high = range or (now - 0.5, now + 0.5)
+        low, high = between or (now - 0.5, now + 0.5)
         bent = (sweep, now, swept(system, chosen, sweep, torch.linspace(low, high, points, dtype=torch.float64)))
     html = page(opened.name, system, opened.codec, spectra, found, bent)
     numbers = _numbers(opened, system, spectra, found, bent)
@@ -88,6 +89,83 @@ def analyse(
     write_atomically(place, html.encode("utf-8"))
     _print(numbers)
     print(place)
+
+
+def forecast(
+    run: Folder,
+    file: File,
+    /,
+    steps: int = 60,
+    n: Annotated[int, tyro.conf.arg(aliases=["-n"])] = 200,
+    trial: int = -1,
+    given: Annotated[str, tyro.conf.arg(metavar="SUBJECT")] = "",
+    config: Annotated[DataConfig, tyro.conf.arg(name="data")] = DataConfig(),  # noqa: B008
+    seed: int = 0,
+    out: Place = "forecast.csv",
+) -> None:
+    """Say what comes after a recording, and how sure that is.
+
+    Args:
+        file: a recording like those that the machine learned from, of any length; what comes after its end is foreseen
+        steps: how far
+        n: draws
+        trial: which trial of it, from 0; -1: the last
+        given: whose recording it is, of a cohort
+        seed: of the draws
+        out: a .csv of the median and the 50% and 90% intervals at each step, a .png of the fan, or an .npy of the draws (n, steps, channels)
+    """
+    opened = Run.load(run)
+    model = _moving(opened, given)
+    at_least(steps, 1, "--steps")
+    at_least(n, 1, "-n")
+    if model.inputs:
+        raise BadInput(
+            f"{opened.name} is driven by inputs, which are not known after the end; use Model.forecast in Python"
+        )
+    place = Path(out)
+    if place.suffix not in (".csv", ".png", ".npy"):
+        raise BadInput(f"--out {out} is neither a .csv, a .png nor an .npy")
+    if not Path(file).is_file():
+        raise BadInput(f"no such file: {file}; give a recording")
+    trials = read_recording(Path(file), config).trials
+    if not -len(trials) <= trial < len(trials):
+        raise BadInput(f"--trial {trial}: {file} has {len(trials)}, counted from 0")
+    past = np.asarray(trials[trial].x, np.float64)
+    if past.shape[1] != opened.space.shape[1]:
+        raise BadInput(f"{file} has {past.shape[1]} channels, and {opened.name} learned from {opened.space.shape[1]}")
+    torch.manual_seed(seed)
+    seen = opened.codec.to_model(torch.from_numpy(past)).unsqueeze(0).to(model.gain)
+    draws = np.asarray(opened.codec.to_world(model.forecast(seen, steps, n)[:, 0]).double())  # (n, steps, N)
+    if place.suffix == ".npy":
+        write_npy(place, draws)
+    elif place.suffix == ".png":
+        shown = min(SHOWN, past.shape[1])
+        names = [f"channel {i + 1}" for i in range(shown)]
+        nothing = np.full((steps, shown), np.nan)
+        figure = dynamics.forecast(past[-2 * steps :, :shown], nothing, draws[..., :shown], names, LIGHT)
+        figure.set_facecolor("white")
+        write_atomically(place, figure_png(figure, transparent=False))
+    else:
+        share = np.quantile(draws, (0.5, 0.05, 0.25, 0.75, 0.95), axis=0)  # (5, steps, N)
+        lines = [
+            [t + 1, c + 1, *(f"{v:.6g}" for v in share[:, t, c])] for t in range(steps) for c in range(past.shape[1])
+        ]
+        write_csv(place, [["step", "channel", "median", "5%", "25%", "75%", "95%"], *lines])
+    print(place)
+
+
+def _moving(opened: Run, given: str) -> Innovations:
+    """The recurrent machine of a run, or of one subject of a cohort."""
+    model = opened.model
+    if isinstance(model, Cohort):
+        if (label := read_given(opened, given, 1)) is None:
+            raise BadInput(f"{opened.name} is a cohort; say whose machine is meant, with --given")
+        model = model.machines[int(label)]
+    elif given:
+        raise BadInput(f"{opened.name} is no cohort of subjects; leave --given out")
+    if not isinstance(model, Innovations):
+        raise BadInput(f"{opened.name} is a {opened.config['model']}; only recurrent machines move in time")
+    return model
 
 
 def _chosen(model: Innovations, spectra: Tensor, member: int) -> int:

@@ -64,7 +64,10 @@ def _commands() -> dict[str, tuple[Callable[[list[str]], int | None], str]]:
 
     making = commands.dream, commands.repair, commands.morph, commands.mix
     judging = verdicts.surprise, verdicts.classify, verdicts.evaluate, verdicts.compare, verdicts.report
-    table = {function.__name__: of(function) for function in (commands.data, *making, *judging, analysis.analyse)}
+    table = {
+        function.__name__: of(function)
+        for function in (commands.data, *making, analysis.forecast, *judging, analysis.analyse)
+    }
     return {"data": table.pop("data"), "train": (train.train, (train.train.__doc__ or "").splitlines()[0])} | table
 
 

@@ -128,10 +128,10 @@ def scatter(sets: Mapping[str, NDArray[np.floating]], ink: Ink, lines: Sequence[
     return figure
 
 
-def figure_png(figure: Figure, dpi: int = 160) -> bytes:
-    """A PNG of the figure on transparent paper; the same figure gives the same bytes."""
+def figure_png(figure: Figure, dpi: int = 160, transparent: bool = True) -> bytes:
+    """A PNG of the figure, on transparent paper or on its own; the same figure gives the same bytes."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=dpi, transparent=True, metadata={"Software": None})
+    figure.savefig(buffer, format="png", dpi=dpi, transparent=transparent, metadata={"Software": None})
     return buffer.getvalue()
 
 
