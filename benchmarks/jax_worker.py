@@ -4,9 +4,13 @@ python jax_worker.py LATENT HIDDEN STEPS BATCH MEMBERS
 """
 
 import functools
+import os
 import resource
 import sys
 import time
+
+if hasattr(os, "sched_setaffinity"):  # JAX has no other way to be told how many threads it may have
+    os.sched_setaffinity(0, range(int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1))))
 
 import jax
 import jax.numpy as jnp

@@ -165,3 +165,19 @@ def test_step_jacobian_and_regions_agree(way):
     near = z + 1e-9 * draw(S, B, M)
     moved = torch.einsum("sbmn,sbn->sbm", weights.jacobian(z), near - z)
     torch.testing.assert_close(weights.step(near) - weights.step(z), moved, atol=1e-12, rtol=1e-4)
+
+
+def test_threads_share_the_members_and_change_nothing(monkeypatch):
+    if recurrence.compiled is None:
+        pytest.skip("numba is not installed")
+    weights, start = some_weights(), draw(S, B, M)
+    parts = [part.requires_grad_() for part in weights]
+    monkeypatch.setattr(recurrence, "WORTH", 0)
+    found = []
+    for threads in (1, 2, 5):
+        monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
+        states = orbit(weights, start, T)
+        found.append((states, *torch.autograd.grad(states.square().sum(), parts)))
+    for one in found[1:]:
+        for a, b in zip(one, found[0], strict=True):
+            torch.testing.assert_close(a, b, rtol=0, atol=0)

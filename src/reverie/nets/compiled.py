@@ -201,18 +201,18 @@ def _vectors(block, blocks, linear, size):
     return WIDTH // VECTOR if block < blocks - 1 else -(-(linear - block * WIDTH + size + 1) // VECTOR)
 
 
-@njit(fastmath=_EXACT_ENOUGH, cache=True)
+@njit(fastmath=_EXACT_ENOUGH, cache=True, nogil=True)
 @no_type_check
-def forward(inner, bias, outer, linear, start, target, weight, readout, gain, drive, states, forced):
-    """Fills `states` (T, S, B, M) and all but the last of `forced` (T, S, B, M + 1) from rows inner [W2' | …] and outer
+def forward(begin, end, inner, bias, outer, linear, start, target, weight, readout, gain, drive, states, forced):
+    """Of members `begin` to `end`: fills `states` (T, S, B, M) and all but the last of `forced` (T, S, B, M + 1) from rows inner [W2' | …] and outer
     [W1 | A | h1], (S, blocks, rows * WIDTH), and bias [h2 | 0] (S, blocks, WIDTH); `linear` as from `layout`.
 
     `target` of no steps: no forcing; `readout` of no members: the first units themselves; `drive` of no steps: none.
     """
-    steps, members, batch, size = states.shape
+    steps, _, batch, size = states.shape
     blocks, rows = inner.shape[1], inner.shape[2] // WIDTH
     h, error = _rows(4, states), np.empty(target.shape[3], states.dtype)
-    for s in range(members):
+    for s in range(begin, end):
         for first in range(0, batch, GROUP):
             last = min(first + GROUP, batch)
             # Examples that fill up the last four are zeros.
@@ -238,15 +238,17 @@ def forward(inner, bias, outer, linear, start, target, weight, readout, gain, dr
                 _put(states[t, s, first:last], z, size)
 
 
-@njit(fastmath=_EXACT_ENOUGH, cache=True)
+@njit(fastmath=_EXACT_ENOUGH, cache=True, nogil=True)
 @no_type_check
-def adjoint(inner, bias, outer, linear, forced, weight, readout, gain, pulled, total, carried, dinner, dbias, douter):
-    """Turns `total` (T, S, B, M), the derivatives of a loss for the states, into those with all later effects; fills
+def adjoint(
+    begin, end, inner, bias, outer, linear, forced, weight, readout, gain, pulled, total, carried, dinner, dbias, douter
+):
+    """Of members `begin` to `end`: turns `total` (T, S, B, M), the derivatives of a loss for the states, into those with all later effects; fills
     `carried` (S, B, M) with that for the start, and adds to those of the rows; inner is [W2' | A'] here."""
-    steps, members, batch, size = total.shape
+    steps, _, batch, size = total.shape
     blocks, rows = inner.shape[1], inner.shape[2] // WIDTH
     h, g, error = _rows(GROUP, total), _rows(GROUP, total), np.empty(weight.shape[3], total.dtype)
-    for s in range(members):
+    for s in range(begin, end):
         for first in range(0, batch, GROUP):
             last = min(first + GROUP, batch)
             x, y, back = np.zeros((3, (last - first + 3) // 4 * 4, rows), total.dtype)

@@ -4,6 +4,7 @@ Written out by hand, because a graph of every step costs several times the arith
 (T, S, B, M): a step, for all members and examples, lies together in memory.
 """
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import torch
@@ -18,7 +19,8 @@ try:
 except ImportError:  # without numba the loops below do the same
     compiled = None  # type: ignore[assignment]
 
-LARGE = 4_000_000  # S B M L above which products of matrices on several threads are faster than compiled loops on one
+LARGE = 4_000_000  # S B M L above which products of matrices on several threads are faster than compiled loops on fewer
+WORTH = 10_000_000  # T S B M L, from which it pays to wake a second thread
 CHUNK = 2**18  # numbers of hidden activity that a backward sweep holds at a time
 
 
@@ -171,7 +173,18 @@ def adjoint_sweep(
 def _compiled(weights: Shallow, z: Tensor) -> bool:
     if compiled is None or z.device.type != "cpu":
         return False
-    return torch.get_num_threads() == 1 or weights.W1.numel() * z.shape[1] <= LARGE
+    return torch.get_num_threads() <= len(z) or weights.W1.numel() * z.shape[1] <= LARGE
+
+
+def _shared(loops: Any, members: int, work: int, *arguments: Any) -> None:
+    """Runs compiled loops, the members shared between as many threads as torch has, where the work is worth it."""
+    threads = min(torch.get_num_threads(), members) if work > WORTH else 1
+    cuts = [members * i // threads for i in range(threads + 1)]
+    if threads == 1:
+        loops(0, members, *arguments)
+        return
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(lambda begin, end: loops(begin, end, *arguments), cuts[:-1], cuts[1:]))
 
 
 def _forcing_arrays(forcing: Forcing | None, like: Tensor, steps: int) -> list[Any]:
@@ -226,7 +239,18 @@ def _forward_compiled(
     parts = [part.numpy() for part in fixed]
     pull = _forcing_arrays(forcing, start, steps)
     begin, push = (part.detach().contiguous().numpy() for part in (start, acting))
-    compiled.forward(*parts, linear, begin, *pull, push, states.numpy(), forced.numpy())
+    _shared(
+        compiled.forward,
+        len(start),
+        steps * weights.W1.numel() * start.shape[1],
+        *parts,
+        linear,
+        begin,
+        *pull,
+        push,
+        states.numpy(),
+        forced.numpy(),
+    )
     return Swept(states, forced)
 
 
@@ -239,7 +263,17 @@ def _adjoint_compiled(weights: Shallow, forced: Tensor, gradient: Tensor, forcin
     found = [torch.zeros_like(part) for part in fixed]
     parts, sums = ([part.numpy() for part in some] for some in (fixed, found))
     seen = forced.numpy(), weight, readout, gain, forcing is not None
-    compiled.adjoint(*parts, linear, *seen, total.numpy(), carried.numpy(), *sums)
+    _shared(
+        compiled.adjoint,
+        total.shape[1],
+        len(total) * weights.W1.numel() * total.shape[2],
+        *parts,
+        linear,
+        *seen,
+        total.numpy(),
+        carried.numpy(),
+        *sums,
+    )
     size, units = weights.W1.shape[1:]
     inner, outer = (_unpanel(part, size) for part in found[::2])
     A, h1 = outer[..., linear : linear + size], outer[..., linear + size]
