@@ -58,8 +58,8 @@ def forcings():
 def way(request, monkeypatch):
     """By products of matrices, and by compiled loops where numba is installed."""
     if request.param == "torch":
-        monkeypatch.setattr(recurrence, "compiled", None)
-    elif recurrence.compiled is None:
+        monkeypatch.setattr(recurrence, "tiles", None)
+    elif recurrence.tiles is None:
         pytest.skip("numba is not installed")
     return request.param
 
@@ -168,11 +168,11 @@ def test_step_jacobian_and_regions_agree(way):
 
 
 def test_threads_share_the_members_and_change_nothing(monkeypatch):
-    if recurrence.compiled is None:
+    if recurrence.tiles is None:
         pytest.skip("numba is not installed")
     weights, start = some_weights(), draw(S, B, M)
     parts = [part.requires_grad_() for part in weights]
-    monkeypatch.setattr(recurrence, "WORTH", 0)
+    monkeypatch.setattr(recurrence.tiles, "WORTH", 0)
     found = []
     for threads in (1, 2, 5):
         monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)

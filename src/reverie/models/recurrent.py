@@ -183,8 +183,8 @@ def parabolas(steps: int, reach: int) -> Float[Tensor, "T T"]:
     """What makes of a series the value at each step of the parabola that fits it best, by least squares, over the 2 `reach` + 1 steps around it (Savitzky
     & Golay 1964); near the ends, over the first or last as many.
 
-    >>> parabolas(9, 3) @ torch.arange(9.0).square()
-    tensor([ 0.,  1.,  4.,  9., 16., 25., 36., 49., 64.])
+    >>> (parabolas(9, 3) @ torch.arange(9.0).square()).round().int().tolist()
+    [0, 1, 4, 9, 16, 25, 36, 49, 64]
     """
     size = min(2 * reach + 1, steps)
     found = torch.zeros(steps, steps, dtype=torch.float64)
