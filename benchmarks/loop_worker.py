@@ -78,7 +78,6 @@ def eager(latent: int, hidden: int, steps: int, batch: int) -> Iterator[float]:
 
 
 def main() -> None:
-    torch.set_num_threads(1)
     what, *sizes = sys.argv[1:]
     latent, hidden, steps, batch, members = map(int, sizes)
     losses = ours(latent, hidden, steps, batch, members) if what == "ours" else eager(latent, hidden, steps, batch)
