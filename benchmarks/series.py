@@ -57,7 +57,7 @@ WORLDS = {
         (20,), 1.0, "published, shallow PLRNN with generalised teacher forcing: D_stsp 4.3, D_H 0.34, PE(20) 2.4e-3",
     ),
     "fmri": World(
-        "fmri_20roi.npy", "", 72, RecurrentConfig(hidden=50, alpha=0.5), replace(ADAM, steps=2000),
+        "fmri_20roi.npy", "", 72, RecurrentConfig(cell="clipped", hidden=50, alpha=0.15), replace(ADAM, steps=500, decay=0.3),
         (1, 5), 1.0, "360 volumes of one person support no claim about attractors; spectra smoothed by 1 bin", 1.0,
     ),
 }  # fmt: skip
