@@ -21,7 +21,7 @@ from reverie.progress import bar, say, training_bar
 from reverie.recording import record
 from reverie.report import write_report
 from reverie.run import Run, as_json, write_atomically
-from reverie.training import State, fabric_for, rounds_in
+from reverie.training import State, fabric_for, reduce, rounds_in
 
 
 def fit(
@@ -105,6 +105,7 @@ def begin(
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         fresh = made(model, config, data.space, machines)
+    reduce(fresh, training)
     if minutes is not None and fresh.learners():
         trial = State(fabric.to_device(fresh), training)  # type: ignore[arg-type]
         training = dataclasses.replace(training, steps=rounds_in(minutes, trial, data, seed, fabric))
@@ -121,7 +122,7 @@ def begin(
 def train(line: list[str]) -> None:
     """Train a machine on DATA and leave a run folder with a report."""
     asked = _parse(line)
-    fabric = fabric_for(asked.accelerator, asked.devices, asked.precision, asked.nodes)
+    fabric = fabric_for(asked.accelerator, asked.devices, asked.nodes)
     if asked.threads:
         torch.set_num_threads(asked.threads)
     if asked.resume:
@@ -173,7 +174,6 @@ def _parse(line: list[str], recipe: tuple[Any, TrainingConfig] | None = None) ->
         ("accelerator", Annotated[str, tyro.conf.arg(help="auto, cpu, cuda or mps")], "auto"),
         ("devices", Annotated[int, tyro.conf.arg(help="processes on this computer, one device each")], 1),
         ("nodes", Annotated[int, tyro.conf.arg(help="computers")], 1),
-        ("precision", Annotated[str, tyro.conf.arg(help="32-true, or bf16-mixed (a GPU's; slow on a CPU)")], "32-true"),
         ("threads", Annotated[int, tyro.conf.arg(help="CPU threads; 0: as many as there are cores")], 0),
         ("data_config", Annotated[type(shown[0]), tyro.conf.arg(name="data")], shown[0]),
         ("model_config", Annotated[type(shown[1]), tyro.conf.arg(name="model")], shown[1]),

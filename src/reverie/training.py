@@ -47,6 +47,8 @@ class State:
         self.parameters = {name: list(group) for name, group in model.learners().items()}
         # A model that is solved has nothing to average, and may change its size when it is.
         self.average = copy.deepcopy(model).requires_grad_(False).eval() if self.parameters else model.eval()
+        if self.parameters:
+            reduce(model, config)
         self.step = 0
         self.optimisers = {name: optimiser(config, group) for name, group in self.parameters.items()}
 
@@ -90,6 +92,15 @@ class State:
                 a.copy_(b)
 
 
+def reduce(model: Model, config: TrainingConfig) -> None:
+    """Lets the nets of the model compute in the precision of the settings; BadInput where they cannot."""
+    if config.precision == "bfloat16" and not model.reducible:
+        raise BadInput(f"a {type(model).__name__} learns in float32 alone; leave --training.precision out")
+    for part in model.modules():
+        if isinstance(part, Model):
+            part.reduced = config.precision == "bfloat16"
+
+
 def training(state: State, data: Data, seed: int, fabric: Fabric) -> Iterator[Report]:
     """Trains from `state.step` to `config.steps`, one Report a round; `state` moves as the reports come.
 
@@ -131,8 +142,7 @@ def _round(state: State, batch: Batch, rate: float, fabric: Fabric) -> dict[str,
     losses: dict[str, float] = {}
     phases = state.model.phases(batch, state.step)
     while True:
-        with fabric.autocast():
-            phase = next(phases, None)
+        phase = next(phases, None)
         if phase is None:
             return losses
         learner = phase.learner
@@ -250,13 +260,12 @@ def rounds_in(minutes: float, state: State, data: Data, seed: int, fabric: Fabri
     return max(1, int(0.95 * 60 * minutes / spent))
 
 
-def fabric_for(accelerator: str = "auto", devices: int = 1, precision: str = "32-true", nodes: int = 1) -> Fabric:
+def fabric_for(accelerator: str = "auto", devices: int = 1, nodes: int = 1) -> Fabric:
     """A launched Fabric; refuses the case in which several processes would each train alone."""
     fabric = Fabric(
         accelerator=accelerator,
         devices=devices,
         num_nodes=nodes,
-        precision=precision,  # type: ignore[arg-type]
         strategy="ddp" if devices * nodes > 1 else "auto",
     )
     asked = int(os.environ.get("WORLD_SIZE", "1"))

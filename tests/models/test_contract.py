@@ -101,6 +101,31 @@ def test_samples_lie_in_the_space(case):
     assert not torch.equal(model.sample(5), model.sample(5))
 
 
+@pytest.mark.parametrize(("name", "kind"), CASES, ids=map("-".join, CASES))
+def test_a_reduced_model_learns_nearly_the_same_or_says_that_it_cannot(name, kind):
+    data = some_series(kind) if name in ("recurrent", "cohort") else some_data(kind)
+
+    def losses(precision: str) -> tuple[torch.Tensor, State]:
+        torch.manual_seed(0)
+        state = State(MODELS[name](small(name), data.space), TrainingConfig(steps=8, batch=32, precision=precision))
+        reports = list(training(state, data, 0, fabric_for("cpu")))
+        return torch.tensor([value for report in reports for value in report.losses.values()]), state
+
+    family = MODELS[name](small(name), data.space)
+    if not family.learners():
+        pytest.skip("solved in closed form")
+    if not family.reducible:
+        with pytest.raises(BadInput, match="learns in float32 alone"):
+            losses("bfloat16")
+        return
+    exact, _ = losses("float32")
+    reduced, state = losses("bfloat16")
+    assert not torch.equal(exact, reduced)  # otherwise nothing was reduced
+    assert torch.allclose(exact, reduced, rtol=0.02, atol=0.05)
+    assert all(p.dtype == torch.float32 for p in state.model.parameters())
+    assert not any(part.reduced for part in state.average.modules() if hasattr(part, "reduced"))
+
+
 def test_learners_partition_the_parameters(case):
     _, model, _ = case
     groups = [id(p) for group in model.learners().values() for p in group]

@@ -14,7 +14,7 @@ def bits_log_prob(logits: Tensor, x: Tensor) -> Tensor:
     >>> bits_log_prob(torch.zeros(1, 4), torch.ones(1, 4))
     tensor([-2.7726])
     """
-    logits = _single(logits)
+    logits = single(logits)
     if torch.is_grad_enabled():
         return _BitsLogProb.apply(logits, x)
     return chance_log_prob(logits, torch.sigmoid(logits), x)
@@ -29,15 +29,15 @@ def chance_log_prob(logits: Tensor, p: Tensor, x: Tensor) -> Tensor:
     >>> chance_log_prob(torch.tensor([[-50.0, 50.0]]), torch.tensor([[0.0, 1.0]]), torch.tensor([[1.0, 1.0]]))
     tensor([-50.])
     """
-    logits, p, x = _single(logits), _single(p), _single(x)
+    logits, p, x = single(logits), single(p), single(x)
     sure = torch.sub(1, p)
     torch.maximum(sure, p, out=sure)
     log = sure.unflatten(-1, _cut(p.shape[-1])).prod(-1).log_().sum(-1)
     return torch.linalg.vecdot(x, logits).sub_(logits.relu().sum(-1)).add_(log)
 
 
-def _single(x: Tensor) -> Tensor:
-    """In single precision, where it was less: a sum over many bits would lose whole nats."""
+def single(x: Tensor) -> Tensor:
+    """In single precision, where it was less: a sum over many entries would lose whole nats."""
     return x.float() if x.element_size() < 4 else x
 
 

@@ -2,8 +2,10 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol, runtime_checkable
 
+import torch
 from torch import Tensor, nn
 
 from reverie.core.distributions import Distribution
@@ -69,6 +71,8 @@ class Model(nn.Module, ABC):
     classes: int = 0  # labels that everything it does is conditional on; 0: none
     kinds: ClassVar[tuple[str, ...]] = ("bit", "byte", "real")  # the spaces the family can model
     repairs_quickly: bool = True  # so that a report can afford some hundreds of repairs
+    reducible: bool = False  # its nets may compute in bfloat16 while it learns: it calls them under `nets()`
+    reduced: bool = False  # they do
 
     def __init__(self, config: Any, space: Space):
         super().__init__()
@@ -87,6 +91,12 @@ class Model(nn.Module, ABC):
     def phases(self, batch: Batch, step: int) -> Iterator[Phase]:
         """The losses of one round, lazily: code after a `yield` sees the step taken."""
         raise NotImplementedError(f"{type(self).__name__} has no phases; it is solved in closed form")
+
+    def nets(self) -> AbstractContextManager[Any]:
+        """Under it nets compute in bfloat16 where the model is `reduced`; what they say is made `single` before a law is made of it."""
+        if not self.reduced:
+            return nullcontext()
+        return torch.autocast(next(self.parameters()).device.type, torch.bfloat16)
 
     def explained(self) -> dict[str, str]:
         """What is told of a learner, in plain words; of those left out it is the loss."""

@@ -22,6 +22,9 @@ class TrainingConfig:
     beta2: float = knob(0.99, "Adam's memory of its square", low=0.0, high=0.99999)
     decay: float = knob(0.0, "decoupled weight decay", low=0.0)
     clip: float = knob(0.0, "greatest norm of a learner's gradient; 0 lets every norm pass", low=0.0)
+    precision: Literal["float32", "bfloat16"] = knob(
+        "float32", "of nets while they learn; bfloat16 is coarser, and faster on GPUs and on processors with AMX"
+    )
     average: float = knob(0.01, "half-life of the averaged weights, as a share of the run; 0 keeps the last", low=0.0)
     mirror: bool = knob(False, "pictures: flip half of them left to right")
     zoom: float = knob(0.0, "pictures: standard deviation of the log size", low=0.0, high=1.0)

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from reverie.core.bits import single
 from reverie.core.config import knob
 from reverie.core.corruption import Corruption
 from reverie.core.errors import BadInput
@@ -75,6 +76,7 @@ class GAN(Model):
     Config = GANConfig
     kinds = ("byte", "real")
     repairs_quickly = False  # a descent for each draw
+    reducible = True
     strength: Tensor
     judged: Tensor
     looks: Tensor
@@ -127,11 +129,11 @@ class GAN(Model):
         with torch.no_grad():
             real, dreams = self._shown(shown), self._shown(shown._replace(x=self._dreamt(half)))
         config = self.config
-        loss, played = critic_loss(self.game, self.critic, real, dreams, config.gamma_real, config.gamma_fake)
+        loss, played = critic_loss(self.game, self.judge, real, dreams, config.gamma_real, config.gamma_fake)
         yield Phase("critic", loss, played)
         shown = batch.rows(rows[-half:])
         dreams = self._shown(shown._replace(x=self._dreamt(half)))
-        yield Phase("generator", self.game.generator(self.critic(self._shown(shown)), self.critic(dreams)))
+        yield Phase("generator", self.game.generator(self.judge(self._shown(shown)), self.judge(dreams)))
 
     @torch.no_grad()
     def watch(self, batch: Batch, held: Batch, share: float) -> dict[str, float]:
@@ -142,7 +144,7 @@ class GAN(Model):
         training ones, 1 where they pass for dreams (Karras et al. 2020, arXiv 2006.06676, r_v).
         """
         dreams = batch._replace(x=self._dreamt(len(batch.x)))
-        now = torch.stack([self.critic(self._shown(part)).mean() for part in (batch, held, dreams)])
+        now = torch.stack([self.judge(self._shown(part)).mean() for part in (batch, held, dreams)])
         self.judged.lerp_(now, max(1 - 0.5 ** (share / MEMORY), 1 / (1 + self.looks.item())))
         self.looks += 1
         train, new, dreamt = self.judged.tolist()
@@ -157,7 +159,13 @@ class GAN(Model):
         styles = self.styles(n)
         if self.config.mixing and self.generator.layers > 1:
             styles = crossed(styles, self.styles(n), self.config.mixing)
-        return self.generator(styles)
+        with self.nets():
+            return single(self.generator(styles))
+
+    def judge(self, x: Float[Tensor, "B *shape"]) -> Float[Tensor, " B"]:
+        """How real the critic takes each example to be."""
+        with self.nets():
+            return single(self.critic(x))
 
     def _shown(self, batch: Batch) -> Tensor:
         """What the critic sees of examples, or of dreams with the holes of examples that they are held against."""

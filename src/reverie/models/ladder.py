@@ -147,6 +147,7 @@ class LadderVAE(LatentModel):
     kinds = ("bit", "byte")
     doubt = 1.0
     linear_start = False  # its latents are too many
+    reducible = True
 
     def __init__(self, config: LadderConfig, space: Space):
         super().__init__(config, space, config.classes)
@@ -173,21 +174,25 @@ class LadderVAE(LatentModel):
         self, x: Float[Tensor, "B *shape"], observed: Tensor | None = None, given: Tensor | None = None
     ) -> TopDown:
         self.need_labels(given)
-        return TopDown(self.net, len(x), self.net.seen(x, given))
+        with self.nets():
+            return TopDown(self.net, len(x), self.net.seen(x, given))
 
     def decode(self, z: Float[Tensor, "B Z"], given: Tensor | None = None) -> Conditional:
         self.need_labels(given)
-        return self.likelihood(self.net.finish(descend(self.net, z, None, placed=True).h, given))
+        with self.nets():
+            return self.likelihood(self.net.finish(descend(self.net, z, None, placed=True).h, given))
 
     def weigh(
         self, q: TopDown, noise: Tensor, x: Tensor, observed: Tensor | None = None, given: Tensor | None = None
     ) -> tuple[Weighed, Tensor]:
         """The log-weights of the draws that noise (k, B, Z) becomes, and their KL (k, B, groups): all in one way down."""
         k, n = noise.shape[:2]
-        down = descend(self.net, noise.flatten(0, 1), q.seen, placed=False)
         xs, seen, labels = (None if t is None else t.expand(k, *t.shape).flatten(0, 1) for t in (x, observed, given))
         assert xs is not None
-        log_likelihood = self.likelihood(self.net.finish(down.h, labels)).log_prob(xs, seen)
+        with self.nets():
+            down = descend(self.net, noise.flatten(0, 1), q.seen, placed=False)
+            law = self.likelihood(self.net.finish(down.h, labels))
+        log_likelihood = law.log_prob(xs, seen)
         terms = (t.view(k, n) for t in (log_likelihood, down.log_prior, down.log_q))
         return Weighed(down.z.view(noise.shape), *terms), down.kl.view(k, n, -1)
 

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from reverie.core.bits import single
 from reverie.core.config import knob
 from reverie.core.distributions import Reparameterised
 from reverie.core.errors import BadInput
@@ -105,6 +106,7 @@ class VAE(LatentModel):
     Config = VAEConfig
     kinds = ("bit", "byte", "real", "count", "mixed")
     prior: Prior
+    reducible = True
 
     def __init__(self, config: VAEConfig, space: Space):
         super().__init__(config, space, config.classes)
@@ -174,17 +176,19 @@ class VAE(LatentModel):
         given: Int[Tensor, " B"] | None = None,
     ) -> Reparameterised:
         seen = self.senses(x, observed, given)
-        code = self.encoder(seen)
-        if self.config.skip:
-            code = code + F.pad(self.encoder_skip(seen.flatten(1)), (0, self.posterior.code - self.config.latent))
-        return self.posterior(code)
+        with self.nets():
+            code = self.encoder(seen)
+            if self.config.skip:
+                code = code + F.pad(self.encoder_skip(seen.flatten(1)), (0, self.posterior.code - self.config.latent))
+        return self.posterior(single(code))
 
     def decode(self, z: Float[Tensor, "B Z"], given: Int[Tensor, " B"] | None = None) -> Conditional:
         self.need_labels(given)
         if given is not None and self.classes:
             z = torch.cat([z, F.one_hot(given, self.classes).to(z.dtype)], 1)
-        shift = self.decoder_skip(z) if self.config.skip else None
-        return self.likelihood(self.decoder(z), shift)
+        with self.nets():
+            shift = self.decoder_skip(z) if self.config.skip else None
+            return self.likelihood(self.decoder(z), shift)
 
     @torch.no_grad()
     def prepare(self, data: Any) -> None:

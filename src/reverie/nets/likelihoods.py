@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from reverie.core.bits import single
 from reverie.core.bytes import LogisticMixture
 from reverie.core.counts import NegativeBinomial, Poisson
 from reverie.core.distributions import Bernoulli, Factorised, Gaussian, Lattice
@@ -75,10 +76,10 @@ class EntryHead(Head):
 
     def split(self, raw: Tensor, shift: Tensor | None = None, located: int = 1) -> Tensor:
         """(B, channels, *shape), with `shift` (B, D) added to the first `located` channels: those of location."""
-        raw = raw.reshape(len(raw), self.channels, *self.shape)
+        raw = single(raw).reshape(len(raw), self.channels, *self.shape)
         if shift is None:
             return raw
-        shift = shift.view(len(raw), 1, *self.shape)
+        shift = single(shift).view(len(raw), 1, *self.shape)
         return torch.cat([raw[:, :located] + shift, raw[:, located:]], 1)
 
 

@@ -64,13 +64,15 @@ class NeighbourLaw(Sequential):
     def __init__(self, net: Neighbours, all_places: Head, one_place: Head, raw: Tensor, shift: Tensor | None):
         self.net, self.all_places, self.one_place = net, all_places, one_place
         self.raw, self.shift = raw, shift
+        self.reduced = torch.is_autocast_enabled(raw.device.type)  # the net that tells computes as the decoder did
 
     def repeated(self, n: int) -> "NeighbourLaw":
         shift = None if self.shift is None else self.shift.repeat(n, 1)
         return NeighbourLaw(self.net, self.all_places, self.one_place, self.raw.repeat(n, 1, 1, 1), shift)
 
     def whole(self, x: Tensor) -> Tensor:
-        raw = self.raw + self.net.correction(self.net.around(self.raw, x))
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.reduced):
+            raw = self.raw + self.net.correction(self.net.around(self.raw, x))
         return self.all_places(raw, self.shift).log_prob(x)
 
     @torch.no_grad()

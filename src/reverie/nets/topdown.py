@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from reverie.core.bits import single
 from reverie.nets.conv import Offset, halved
 
 
@@ -47,10 +48,10 @@ class Rung(nn.Module):
     def prior(self, h: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(mean, log scale, what h becomes whatever z is)."""
         mean, log_scale, more = self.expect(h).split([self.latent, self.latent, h.shape[1]], 1)
-        return mean, log_scale.clamp(-7, 3), h + more
+        return single(mean), single(log_scale).clamp(-7, 3), h + more
 
     def posterior(self, h: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
-        mean, log_scale = self.perceive(torch.cat([h, seen], 1)).chunk(2, 1)
+        mean, log_scale = single(self.perceive(torch.cat([h, seen], 1))).chunk(2, 1)
         return mean, log_scale.clamp(-7, 3)
 
     def onward(self, h: Tensor, z: Tensor) -> Tensor:
