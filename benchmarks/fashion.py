@@ -37,6 +37,10 @@ MODELS: dict[str, tuple[str, Any, TrainingConfig]] = {
     "told ladder": (
         "ladder", LadderConfig(groups=(2, 4), width=64, latent=8, fold=4, neighbours=3), replace(LADDER, steps=30_000)
     ),
+    "wide ladder": (
+        "ladder", LadderConfig(groups=(2, 4), width=96, latent=8, fold=4),
+        replace(LADDER, batch=128, rate=3e-3, precision="bfloat16", steps=18_000),
+    ),
 }  # fmt: skip
 PUBLISHED = {
     "VAE, standard normal (published)": 228.70, "VAE, VampPrior (published)": 227.35,

@@ -35,7 +35,7 @@ def series(channels: int) -> np.ndarray:
 def ours(latent: int, hidden: int, steps: int, batch: int, members: int) -> Iterator[float]:
     data = from_trials("sines", [Trial(series(latent).astype(np.float32))], {}, DataConfig(window=steps))
     torch.manual_seed(0)
-    model = Recurrent(RecurrentConfig(hidden=hidden, members=members, alpha=ALPHA), data.space)
+    model = Recurrent(RecurrentConfig(hidden=hidden, members=members, alpha=ALPHA, smooth=0), data.space)
     config = TrainingConfig(steps=10**9, batch=batch, rate=RATE, warmup=0, final=1, beta2=0.999, average=0, clip=0)
     for report in training(State(model, config), data, 0, fabric_for("cpu")):
         yield report.losses["all"]

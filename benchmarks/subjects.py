@@ -30,7 +30,7 @@ from reverie.models.recurrent import Recurrent
 
 RHO, NEW = tuple(range(28, 68, 2)), 45
 STEPS, LONG, DT, NOISE, WINDOW = 1000, 20_000, 0.01, 0.05, 100
-CONFIG = CohortConfig(classes=len(RHO), vector=1, hidden=100, alpha=0.1)
+CONFIG = CohortConfig(classes=len(RHO), vector=1, hidden=100, alpha=0.1, smooth=0)
 ADAM = TrainingConfig(steps=12_000, batch=64, rate=2e-3, clip=10.0, average=0.0, final=0.01, warmup=0.01, beta2=0.999)
 
 

@@ -14,7 +14,7 @@ from reverie.data.config import DataConfig
 from reverie.data.series import from_trials
 from reverie.data.windows import Trial
 from reverie.evaluation import evaluate
-from reverie.models.recurrent import Recurrent, RecurrentConfig, parabolas
+from reverie.models.recurrent import Recurrent, RecurrentConfig, parabolas, smoothing
 from reverie.training import State, fabric_for, told, training
 
 
@@ -390,3 +390,23 @@ def test_what_pulls_is_smoothed_and_what_is_judged_is_not():
     torch.testing.assert_close(nats, smooth.nats(states, noisy, None).sum(0).mean(-1))
     with pytest.raises(BadInput, match="holes"):
         smooth.learned(x, torch.ones_like(x, dtype=torch.bool), None, 0)
+
+
+def test_the_smoothing_that_is_chosen_is_about_the_one_that_comes_nearest_to_the_truth():
+    generator = torch.Generator().manual_seed(0)
+    time = torch.arange(3000.0)
+    truth = torch.stack([torch.sin(time / 12), torch.cos(time / 17)], 1).view(30, 100, 2)
+    noisy = truth + 0.2 * torch.randn(truth.shape, generator=generator)
+    errors = {n: (parabolas(100, n) @ noisy - truth)[:, 30:70].square().mean().item() for n in range(2, 25)}
+    chosen = smoothing(noisy)
+    assert errors[chosen] < 1.1 * min(errors.values())
+    assert chosen > smoothing(truth + 0.02 * torch.randn(truth.shape, generator=generator))
+
+
+def test_what_jumps_is_not_smoothed():
+    flips = torch.tensor([1.0, -1.0]).repeat(50).view(1, 100, 1) + 0.01 * torch.randn(1, 100, 1)
+    assert smoothing(flips) == 0
+    data = from_trials("flips", [Trial(flips[0].repeat(10, 1).numpy())], {}, DataConfig(window=20))
+    model = Recurrent(RecurrentConfig(hidden=4), data.space)
+    model.prepare(data)
+    assert int(model.reach) == 0

@@ -24,6 +24,7 @@ from reverie.nets.recurrence import growth
 FAR = 1e3  # a state that is nowhere near data of about unit variance
 LONG = 5000  # free steps after which a member is known not to run away
 GAINS = (0.0, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0)  # of the filter, of which the best is kept
+FARTHEST = 30  # steps over which what was seen is smoothed without being asked to
 EVERY = 10  # rounds between two looks at how errors grow
 
 
@@ -45,10 +46,10 @@ class RecurrentConfig:
     halving: float = knob(5000.0, "annealed: rounds in which alpha halves", low=1.0)
     interval: int = knob(20, "sparse: steps between two pulls, all the way", low=1)
     smooth: int = knob(
-        0,
-        "while learning, steps on both sides over which what was seen is smoothed before it pulls: noise that pulls makes "
-        "what is learned too tame",
-        low=0,
+        -1,
+        "while learning, steps on both sides over which what was seen is smoothed before it pulls, for noise that pulls makes "
+        "what is learned too tame; 0: none, -1: as many as foretell each step best from those around it",
+        low=-1,
     )
     inputs: int = knob(0, "external inputs at each step", low=0)
     remembering: int = knob(0, "units that are drawn towards remembering for ever", low=0)
@@ -70,6 +71,7 @@ class Recurrent(Innovations):
 
     Config = RecurrentConfig
     kinds = ("real", "count")
+    reach: Tensor  # () steps on both sides over which what pulls is smoothed
     rested: Tensor  # (S,) rounds in which a member did not learn, because its loss or gradient was not finite
     alpha: Tensor  # (S,) of forcing, while it adapts
 
@@ -87,6 +89,7 @@ class Recurrent(Innovations):
         self.cell = cell(config.cell, self.members, latent, config.hidden)
         self.seen = observation(config.observation, space.kind, self.members, latent, channels)
         self.C = nn.Parameter(0.1 * torch.randn(self.members, config.inputs, latent)) if config.inputs else None
+        self.register_buffer("reach", torch.tensor(max(config.smooth, 0)))
         self.register_buffer("diverged", torch.zeros(self.members, dtype=torch.bool))
         self.register_buffer("rested", torch.zeros(self.members))
         self.register_buffer("alpha", torch.full((self.members,), config.alpha))
@@ -103,6 +106,8 @@ class Recurrent(Innovations):
                 f"{data.name} has {given} inputs, and --model.inputs is {self.config.inputs}; make them agree"
             )
         self.seen.prepare(told.x, told.observed)
+        if self.config.smooth < 0:
+            self.reach.fill_(0 if told.observed is not None else smoothing(told.x))
 
     def phases(self, batch: Batch, step: int) -> Iterator[Phase]:
         # To each member its own share of the examples.
@@ -122,11 +127,11 @@ class Recurrent(Innovations):
         self, x: Tensor, observed: Tensor | None, inputs: Tensor | None, step: int
     ) -> tuple[Float[Tensor, "T S B M"], Float[Tensor, " S"]]:
         """The states that examples (T, S or 1, B, N) pull along in a round, and the nats of what was seen, smoothed or not."""
-        pulling = x
-        if self.config.smooth:
+        pulling, reach = x, int(self.reach)
+        if reach:
             if observed is not None:
                 raise BadInput("what has holes is not smoothed; leave --model.smooth out")
-            pulling = torch.einsum("ts,s...->t...", parabolas(len(x), self.config.smooth).to(x), x)
+            pulling = torch.einsum("ts,s...->t...", parabolas(len(x), reach).to(x), x)
             pulling = pulling.clamp(min=0) if self.space.kind == "count" else pulling
         states = self.forced(pulling, observed, inputs, self.weight(x, observed, step))
         return states, self.nats(states, x, observed).sum(0).mean(-1)
@@ -176,6 +181,33 @@ class Recurrent(Innovations):
         error = (square * seen).sum((0, 2)) / seen.expand_as(square).sum((0, 2)).clamp(min=1)
         self.seen.settle(torch.nan_to_num(error, FAR, FAR))
         return self.nats(states, x, observed).sum(0).mean(-1), error
+
+
+@torch.no_grad()
+def smoothing(x: Float[Tensor, "W T N"]) -> int:
+    """The steps on both sides over which parabolas foretell each step of windows best when it is left out of their fit; 0
+    where not even they foretell half of the variance: such series jump, and smoothing would take that from them.
+
+    What a fit says of a step it was told of, y, gives what it would have said without it: x - y = (1 - s) (x - that), with the
+    share s that the step had in y (Allen 1974).
+
+    >>> time = torch.arange(200.0).view(1, -1, 1)
+    >>> torch.manual_seed(0) and smoothing(torch.sin(time / 10)), smoothing(torch.randn(1, 200, 1))
+    (2, 0)
+    """
+    steps = x.shape[1]
+    most = min(FARTHEST, (steps - 1) // 4)
+    if most < 2:
+        return 0
+    middle = slice(most, steps - most)  # where no window is cut short
+    spread = x.var((0, 1)).clamp(min=1e-12)
+    errors = []
+    for reach in range(2, most + 1):
+        fit = parabolas(steps, reach).to(x)
+        left = (x - torch.einsum("ts,wsn->wtn", fit, x)) / (1 - fit.diagonal().view(-1, 1))
+        errors.append((left[:, middle].square().mean((0, 1)) / spread).mean())
+    least = int(torch.stack(errors).argmin())
+    return least + 2 if errors[least] < 0.5 else 0
 
 
 @functools.cache
