@@ -10,7 +10,7 @@ from reverie.data.series import from_trials
 from reverie.data.windows import Trial
 
 STEPS = 20_000
-WINDOW = 60
+WINDOW = 200  # long enough for what goes wrong in a step to show
 NOISE = 0.05  # of a channel's own deviation, on what is learned from
 
 
@@ -39,7 +39,7 @@ def _recorded(name: str, config: DataConfig) -> Data:
     steps = config.count or STEPS
     if steps < 20:
         raise BadInput(f"--data.count is {steps}; a recording of {name} needs at least 20 steps")
-    config = DataConfig(window=config.window or WINDOW, split="time", count=steps, seed=config.seed)
+    config = DataConfig(window=config.window or min(WINDOW, steps // 10), split="time", count=steps, seed=config.seed)
     train, test = simulate(SYSTEMS[name](), steps, starts=2, seed=config.seed)
     grain = np.random.default_rng([config.seed, 2]).standard_normal(train.shape)
     trials = [Trial(x.astype(np.float32)) for x in (train + NOISE * train.std(0) * grain, test)]

@@ -25,6 +25,7 @@ FAR = 1e3  # a state that is nowhere near data of about unit variance
 LONG = 5000  # free steps after which a member is known not to run away
 GAINS = (0.0, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0)  # of the filter, of which the best is kept
 FARTHEST = 30  # steps over which what was seen is smoothed without being asked to
+SMOOTH = 0.9  # share of its variance that a series must owe to the steps around for it to be smoothed
 EVERY = 10  # rounds between two looks at how errors grow
 
 
@@ -33,7 +34,7 @@ class RecurrentConfig:
     cell: CellName = knob("shallow", "how a state becomes the next one")
     latent: int = knob(0, "units of the state; 0: as many as there are channels", low=0)
     hidden: int = knob(
-        50, "hidden units; of a dendritic cell, branches; of an almost-linear one, rectified units", low=0
+        100, "hidden units; of a dendritic cell, branches; of an almost-linear one, rectified units", low=0
     )
     observation: ObservationName = knob("auto", "what is seen of a state")
     members: int = knob(1, "machines that learn side by side, each from windows of its own", low=1, high=1000)
@@ -71,7 +72,7 @@ class Recurrent(Innovations):
 
     Config = RecurrentConfig
     kinds = ("real", "count")
-    reach: Tensor  # () steps on both sides over which what pulls is smoothed
+    reach: Tensor  # (S,) steps on both sides over which what pulls is smoothed, the same for all
     rested: Tensor  # (S,) rounds in which a member did not learn, because its loss or gradient was not finite
     alpha: Tensor  # (S,) of forcing, while it adapts
 
@@ -89,7 +90,7 @@ class Recurrent(Innovations):
         self.cell = cell(config.cell, self.members, latent, config.hidden)
         self.seen = observation(config.observation, space.kind, self.members, latent, channels)
         self.C = nn.Parameter(0.1 * torch.randn(self.members, config.inputs, latent)) if config.inputs else None
-        self.register_buffer("reach", torch.tensor(max(config.smooth, 0)))
+        self.register_buffer("reach", torch.full((self.members,), max(config.smooth, 0)))
         self.register_buffer("diverged", torch.zeros(self.members, dtype=torch.bool))
         self.register_buffer("rested", torch.zeros(self.members))
         self.register_buffer("alpha", torch.full((self.members,), config.alpha))
@@ -106,8 +107,8 @@ class Recurrent(Innovations):
                 f"{data.name} has {given} inputs, and --model.inputs is {self.config.inputs}; make them agree"
             )
         self.seen.prepare(told.x, told.observed)
-        if self.config.smooth < 0:
-            self.reach.fill_(0 if told.observed is not None else smoothing(told.x))
+        if self.config.smooth < 0:  # with holes there are no parabolas, and what is pushed from outside may jump
+            self.reach.fill_(0 if told.observed is not None or self.inputs else smoothing(told.x))
 
     def phases(self, batch: Batch, step: int) -> Iterator[Phase]:
         # To each member its own share of the examples.
@@ -127,7 +128,7 @@ class Recurrent(Innovations):
         self, x: Tensor, observed: Tensor | None, inputs: Tensor | None, step: int
     ) -> tuple[Float[Tensor, "T S B M"], Float[Tensor, " S"]]:
         """The states that examples (T, S or 1, B, N) pull along in a round, and the nats of what was seen, smoothed or not."""
-        pulling, reach = x, int(self.reach)
+        pulling, reach = x, int(self.reach[0])
         if reach:
             if observed is not None:
                 raise BadInput("what has holes is not smoothed; leave --model.smooth out")
@@ -186,7 +187,7 @@ class Recurrent(Innovations):
 @torch.no_grad()
 def smoothing(x: Float[Tensor, "W T N"]) -> int:
     """The steps on both sides over which parabolas foretell each step of windows best when it is left out of their fit; 0
-    where not even they foretell half of the variance: such series jump, and smoothing would take that from them.
+    where not even they foretell SMOOTH of the variance: what is left may then be no noise, but what moves the series.
 
     What a fit says of a step it was told of, y, gives what it would have said without it: x - y = (1 - s) (x - that), with the
     share s that the step had in y (Allen 1974).
@@ -207,7 +208,7 @@ def smoothing(x: Float[Tensor, "W T N"]) -> int:
         left = (x - torch.einsum("ts,wsn->wtn", fit, x)) / (1 - fit.diagonal().view(-1, 1))
         errors.append((left[:, middle].square().mean((0, 1)) / spread).mean())
     least = int(torch.stack(errors).argmin())
-    return least + 2 if errors[least] < 0.5 else 0
+    return least + 2 if errors[least] < 1 - SMOOTH else 0
 
 
 @functools.cache
