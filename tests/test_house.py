@@ -19,6 +19,7 @@ FLOORS = [
     {"train", "inputs", "outputs"},
     {"commands", "verdicts", "analysis"},
     {"cli"},
+    {"__main__"},
 ]
 FILES = sorted(SOURCE.rglob("*.py"))
 
