@@ -277,7 +277,9 @@ class Innovations(Model):
 class _Follower:
     """What a machine knows of its state as it is told a series, step by step."""
 
-    def __init__(self, seen: Observation, cell: Cell, weight: Float[Tensor, "T S B N"], drive: Tensor | None):
+    def __init__(
+        self, seen: Observation, cell: Cell, weight: Float[Tensor, "T members batch channels"], drive: Tensor | None
+    ):
         self.seen, self.cell, self.drive, self.told = seen, cell, drive, 0
         self.pull = seen.forcing(weight.new_zeros(1, 1, 1, seen.channels), weight[:1])
         self.z: Tensor  # (S, B, M) the state of the next step

@@ -140,7 +140,9 @@ class BoldObservation(AffineObservation):
             r = torch.cat([nuisance, torch.ones_like(nuisance[..., :1])], -1).flatten(0, 1).double()
             for n in range(self.channels):
                 rows = known[..., n].flatten()
-                found = torch.linalg.lstsq(r[rows], (x[..., n] - mean[n]).flatten()[rows].double().unsqueeze(1)).solution
+                found = torch.linalg.lstsq(
+                    r[rows], (x[..., n] - mean[n]).flatten()[rows].double().unsqueeze(1)
+                ).solution
                 self.J[:, :, n] = found[:-1, 0].to(x)
         series = x.transpose(0, 1).unsqueeze(1)  # (T, 1, W, N)
         acting = None if nuisance is None else nuisance.transpose(0, 1).unsqueeze(1)
@@ -194,10 +196,10 @@ class Follower:
         self,
         seen: BoldObservation,
         cell: Cell,
-        weight: Float[Tensor, "T S B N"],
+        weight: Float[Tensor, "T members batch channels"],
         drive: Float[Tensor, "T S B M"] | None = None,
-        nuisance: Float[Tensor, "T S B J"] | None = None,
-        observed: Bool[Tensor, "T S B N"] | None = None,
+        nuisance: Float[Tensor, "T hands B J"] | None = None,
+        observed: Bool[Tensor, "T hands B N"] | None = None,
     ):
         self.seen, self.cell, self.weight, self.drive, self.nuisance = seen, cell, weight, drive, nuisance
         guess, lower = seen.filter(len(weight), None if observed is None else observed[:, 0].flatten(1).T)
