@@ -27,7 +27,8 @@ def haemodynamic_response(tr: float) -> Float[Tensor, " L"]:
     >>> haemodynamic_response(1.0).argmax(), len(haemodynamic_response(2.0))
     (tensor(5), 17)
     """
-    t = torch.arange(0.0, RESPONSE + 1e-9, tr, dtype=torch.float64)
+    # On the meta device, on which a run is first made, nothing could be asked for its peak.
+    t = torch.arange(0.0, RESPONSE + 1e-9, tr, dtype=torch.float64, device="cpu")
     rise, fall = (torch.xlogy(k - 1, t) - t - math.lgamma(k) for k in (6.0, 16.0))
     response = rise.exp() - fall.exp() / 6
     return response / response.sum()
