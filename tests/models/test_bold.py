@@ -41,8 +41,9 @@ def made(kernel=SHORT, steps=6, channels=2, linear=False, **settings):
 # as a distribution
 
 
-def by_hand(model, x_of):
-    """The means of x_1 … of one member, with everything done anew at every step; x_of(t, mean) gives x_t (N,)."""
+def by_hand(model, x_of, drive=None):
+    """The means of x_1 … of one member, with everything done anew at every step; x_of(t, mean) gives x_t (N,). `drive` (T, M) is
+    added to the states."""
     seen, cell = model.seen, model.cell
     taps, reach, lag = seen.taps, seen.reach, seen.lag
     steps = model.space.shape[0]
@@ -73,7 +74,7 @@ def by_hand(model, x_of):
                 y = sources(i + lag)[taps - 1 + i]
                 pulled = z[:reach] + (model.gain[0] * (y - z[:reach] @ R)) @ K
                 z = torch.cat([pulled, z[reach:]])
-            z = cell.step(z.view(1, 1, -1))[0, 0]
+            z = cell.step(z.view(1, 1, -1))[0, 0] + (0 if drive is None else drive[i + 1])
             path.append(z[:reach])
         felt = sum(seen.kernel[k] * path[-1 - k] for k in range(taps))
         x.append(x_of(t, felt @ R + seen.bias[0, 0]))
@@ -106,15 +107,24 @@ def test_linear_it_is_a_gaussian(kernel, latent):
     torch.testing.assert_close(-nats[1], model.surprise(x).value)  # the particles walk the same way
 
 
-def test_not_linear_it_foretells_as_said():
-    model = made(steps=9, latent=3)
-    x = torch.randn(1, 9, 2, dtype=torch.float64)
-    wanted = []
-    by_hand(model, lambda t, mean: (wanted.append(mean), x[0, t])[1])
-    weight = model.gain.view(1, -1, 1, 1).expand(9, -1, -1, -1)
-    found = model.foretold(x.transpose(0, 1).unsqueeze(1), None, None, weight).mean[:, 0, 0]
-    torch.testing.assert_close(found, torch.stack(wanted[1:]))
-    torch.testing.assert_close(model.foresee(x, 1)[0, 0], found)
+@pytest.mark.parametrize("settings", [{}, {"cell": "gru"}, {"cell": "almost_linear", "hidden": 1}], ids=str)
+def test_not_linear_it_foretells_as_said(settings):
+    model = made(steps=9, latent=3, inputs=1, **settings)
+    x, acting = torch.randn(1, 9, 2, dtype=torch.float64), torch.randn(1, 9, 1, dtype=torch.float64)
+    for u in (acting, torch.zeros_like(acting)):
+        wanted = []
+        by_hand(model, lambda t, mean, wanted=wanted: (wanted.append(mean), x[0, t])[1], u[0] @ model.C[0])
+        weight = model.gain.view(1, -1, 1, 1).expand(9, -1, -1, -1)
+        told, _, inputs = model.by_time(x, None, u)
+        found = model.foretold(told, None, inputs, weight).mean[:, 0, 0]
+        torch.testing.assert_close(found, torch.stack(wanted[1:]))
+        walked = model._walk(*model.by_time(x, torch.ones_like(x) > 0, u), 2, 0.0)[1]
+        torch.testing.assert_close(-walked, model.surprise(x, inputs=u).value)  # the particles walk the same way
+    torch.testing.assert_close(model.foresee(x, 1, u)[0, 0], found)
+    ahead = model.foresee(x, 3, acting)[0, 0, 2]  # at the third step, of the sixth, under no inputs after the third
+    late = torch.cat([acting[:, :3], torch.zeros_like(acting[:, 3:])], 1)
+    torch.testing.assert_close(ahead, model.foresee(x, 3, late)[0, 0, 2])
+    assert not torch.allclose(ahead, model.foresee(x, 3, torch.zeros_like(acting))[0, 0, 2])
 
 
 def test_samples_have_the_moments_and_forecasts_condition():

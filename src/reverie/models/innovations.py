@@ -13,8 +13,9 @@ from reverie.core.distributions import Factorised
 from reverie.core.errors import BadInput
 from reverie.core.model import Estimate, Model, Phase
 from reverie.maths.particles import Ancestry
-from reverie.nets.bold import BoldObservation, Follower
+from reverie.nets.bold import BoldObservation
 from reverie.nets.cells import Cell
+from reverie.nets.following import Late, follower
 from reverie.nets.observations import Observation
 
 WARM = 1000  # free steps before a dream begins
@@ -95,15 +96,9 @@ class Innovations(Model):
         """p(x_{t + steps} | what was seen up to t) at all t but the last `steps`, where it pulls by `weight`, undisturbed; with
         the inputs of the `driven` steps after t, or where that is 0 under none."""
         if isinstance(self.seen, BoldObservation):
-            follower = Follower(
-                self.seen, self.cell, weight, self.drive(inputs), self.disturbing(inputs),
-                None if observed is None or bool(observed.all()) else observed,
-            )  # fmt: skip
-            felt = []
-            for seen in x[:-steps]:
-                follower.tell(seen)
-                felt.append(follower.ahead(steps, driven))
-            return self.seen(torch.stack(felt))
+            known = None if observed is None or bool(observed.all()) else observed
+            late = Late(self.seen, self.cell, weight, self.drive(inputs), self.disturbing(inputs), known)
+            return self.seen(torch.stack([late.tell(seen).ahead(steps, driven) for seen in x[:-steps]]))
         states = self.forced(x, observed, inputs, weight)
         if driven:
             return self.seen(states[1:])
@@ -211,12 +206,6 @@ class Innovations(Model):
             assert known is not None
             yield first, known, acting
 
-    def _follower(self, steps: int, drive: Tensor | None, nuisance: Tensor | None) -> "Follower | _Follower":
-        weight = self.gain.view(1, -1, 1, 1).expand(steps, -1, -1, -1)
-        if isinstance(self.seen, BoldObservation):
-            return Follower(self.seen, self.cell, weight, drive, nuisance)
-        return _Follower(self.seen, self.cell, weight, drive)
-
     def _walk(
         self,
         x: Tensor,
@@ -233,9 +222,10 @@ class Innovations(Model):
         inputs = None if inputs is None else inputs.repeat_interleave(many, 2)
         r = self.disturbing(inputs)
         ancestry = Ancestry(members, batch, many, x)
-        follower = self._follower(len(x), self.drive(inputs), r)
+        pull = self.gain.view(1, -1, 1, 1).expand(len(x), -1, -1, -1)
+        ours = follower(self.seen, self.cell, pull, self.drive(inputs), r)
         for t in range(len(x)):
-            p = self.seen(follower.ahead()) if t else self.seen.first(x[0].expand(members, -1, -1))
+            p = self.seen(ours.ahead()) if t else self.seen.first(x[0].expand(members, -1, -1))
             p = self.seen.disturbed(p, None if r is None else r[t])
             seen = p.blurred(noise) if isinstance(noise, float) and noise else p
             weight = (p if seen is None else seen).log_prob(x[t], observed[t])
@@ -243,9 +233,9 @@ class Innovations(Model):
             chosen = ancestry.grown(drawn, weight)
             if chosen is not None:
                 drawn = drawn.gather(1, chosen.unsqueeze(-1).expand_as(drawn))
-                follower.choose(chosen)
+                ours.choose(chosen)
             if t + 1 < len(x):
-                follower.tell(drawn)
+                ours.tell(drawn)
         return ancestry.finished(n, self.usable)
 
     @torch.no_grad()
@@ -272,34 +262,6 @@ class Innovations(Model):
         start = self.seen.first(self.gain.new_zeros(each, self.space.shape[1])).sample()
         x = self.free_run(WARM + self.space.shape[0], start)[usable, :, WARM:]
         return x.transpose(0, 1).flatten(0, 1)[:n]
-
-
-class _Follower:
-    """What a machine knows of its state as it is told a series, step by step."""
-
-    def __init__(
-        self, seen: Observation, cell: Cell, weight: Float[Tensor, "T members batch channels"], drive: Tensor | None
-    ):
-        self.seen, self.cell, self.drive, self.told = seen, cell, drive, 0
-        self.pull = seen.forcing(weight.new_zeros(1, 1, 1, seen.channels), weight[:1])
-        self.z: Tensor  # (S, B, M) the state of the next step
-
-    def tell(self, x: Float[Tensor, "S B N"]) -> None:
-        """The next step."""
-        z = self.z if self.told else self.seen.start(x, None)
-        self.told += 1
-        self.z = self.cell.step(self.pull._replace(target=self.seen.target(x).unsqueeze(0)).pulled(z, 0))
-        if self.drive is not None:
-            self.z = self.z + self.drive[self.told]
-
-    def ahead(self) -> Float[Tensor, "S B M"]:
-        """The state that what comes next will be seen of."""
-        return self.z
-
-    def choose(self, particles: Tensor) -> None:
-        """Only some go on, (S, B) by their places among all."""
-        if self.told:
-            self.z = self.z.gather(1, particles.unsqueeze(-1).expand_as(self.z))
 
 
 def turn(model: Model, loss: Float[Tensor, " S"], nats: Float[Tensor, " S"], rested: Float[Tensor, " S"]) -> Phase:

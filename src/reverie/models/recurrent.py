@@ -200,7 +200,7 @@ class Recurrent(Innovations):
         square = (x[1:] - self.seen.disturbed(later, None if r is None else r[1:]).mean).square()
         seen = torch.ones_like(x[1:]) if observed is None else observed[1:].to(x.dtype)
         error = (square * seen).sum((0, 2)) / seen.expand_as(square).sum((0, 2)).clamp(min=1)
-        self.seen.settle(torch.nan_to_num(error, FAR, FAR))
+        self.seen.settle(torch.nan_to_num(error, FAR, FAR))  # in place, so `later` knows it
         return self.judged(later, x, observed, inputs).sum(0).mean(-1), error
 
 
