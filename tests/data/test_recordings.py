@@ -201,3 +201,11 @@ def test_a_channel_must_be_measured_in_training(tmp_path):
     array[:330, 2] = np.nan
     with pytest.raises(BadInput, match="channel 2 is measured in no training step"):
         opened(tmp_path, array)
+
+
+def test_the_seconds_between_steps_are_told_for_series(tmp_path):
+    data = opened(tmp_path, WALK, tr=1.5)
+    assert data.space.tr == 1.5
+    assert open_data(**data.spec).space.tr == 1.5
+    with pytest.raises(BadInput, match=r"no use for --data\.tr"):
+        open_data("lorenz", tr=1.0)

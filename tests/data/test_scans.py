@@ -37,6 +37,23 @@ def test_a_channel_is_the_mean_of_a_region(scan):
     assert data.space.shape == (6, 2)
 
 
+def test_a_scan_knows_the_seconds_between_its_volumes(scan, tmp_path):
+    path, atlas, _ = scan
+    options = {"window": 6, "parcels": str(atlas)}
+    assert open_data(path, **options).space.tr == 0  # its header names no unit
+    image = nibabel.load(path)
+    for unit, value in (("sec", 0.72), ("msec", 720.0)):
+        image.header.set_xyzt_units("mm", unit)
+        image.header.set_zooms((3.0, 3.0, 3.0, value))
+        nibabel.save(image, tmp_path / "timed.nii.gz")
+        data = open_data(tmp_path / "timed.nii.gz", **options)
+        assert data.space.tr == pytest.approx(0.72)
+        assert "tr" not in data.spec
+    told = open_data(tmp_path / "timed.nii.gz", **options, tr=2.0)
+    assert told.space.tr == 2.0
+    assert open_data(**told.spec).space.tr == 2.0
+
+
 def test_what_is_wrong_with_a_scan_is_told(scan, tmp_path):
     path, atlas, _ = scan
     for match, options in (

@@ -32,25 +32,28 @@ SPACES = {
     "mixed": Space((4,), "mixed", MIXED),
 }
 CASES = [(name, kind) for name, family in MODELS.items() for kind in family.kinds if kind in SPACES]
+CASES += [("recurrent", "scan"), ("cohort", "scan")]  # seen through the haemodynamic response
 SMALL = {
     "latent": 3, "width": 8, "components": 2, "groups": (1, 2), "sweeps": 3, "layers": (4, 3), "draws": 3, "hidden": 6,
     "inversion": 4,
 }  # fmt: skip
 
 
-def small(name: str):
+def small(name: str, space: Space | None = None):
     config = MODELS[name].Config()
     known = {f.name for f in dataclasses.fields(config)}
     own = {"classes": 2} if name == "cohort" else {}
+    own |= {"observation": "bold"} if space is not None and space.tr else {}
     return dataclasses.replace(config, **{k: v for k, v in SMALL.items() if k in known}, **own)
 
 
 def some_series(kind: str):
     generator = torch.Generator().manual_seed(3)
     raw = torch.randn(90, 7, 3, generator=generator).cumsum(1)
-    raw = raw if kind == "real" else torch.poisson((0.5 * raw).exp(), generator=generator).int()
+    raw = raw if kind != "count" else torch.poisson((0.5 * raw).exp(), generator=generator).int()
     trials = [Trial(x, None, "ab"[i % 2]) for i, x in enumerate(raw.numpy())]
-    return from_trials("made", trials, {}, DataConfig(window=7), kind=kind)
+    config = DataConfig(window=7, tr=2.0 if kind == "scan" else 0.0)
+    return from_trials("made", trials, {}, config, kind="count" if kind == "count" else "real")
 
 
 def some_data(kind: str):
@@ -80,7 +83,7 @@ def case(request):
     """A model of each family on each space, trained for three rounds."""
     name, kind = request.param
     data = some_series(kind) if name in ("recurrent", "cohort") else some_data(kind)
-    state = State(MODELS[name](small(name), data.space), TrainingConfig(steps=3, batch=8))
+    state = State(MODELS[name](small(name, data.space), data.space), TrainingConfig(steps=3, batch=8))
     for _ in training(state, data, 0, fabric_for("cpu")):
         pass
     return name, state.average, data
@@ -107,11 +110,13 @@ def test_a_reduced_model_learns_nearly_the_same_or_says_that_it_cannot(name, kin
 
     def losses(precision: str) -> tuple[torch.Tensor, State]:
         torch.manual_seed(0)
-        state = State(MODELS[name](small(name), data.space), TrainingConfig(steps=8, batch=32, precision=precision))
+        state = State(
+            MODELS[name](small(name, data.space), data.space), TrainingConfig(steps=8, batch=32, precision=precision)
+        )
         reports = list(training(state, data, 0, fabric_for("cpu")))
         return torch.tensor([value for report in reports for value in report.losses.values()]), state
 
-    family = MODELS[name](small(name), data.space)
+    family = MODELS[name](small(name, data.space), data.space)
     if not family.learners():
         pytest.skip("solved in closed form")
     if not family.reducible:
@@ -135,7 +140,7 @@ def test_learners_partition_the_parameters(case):
 
 def test_phases_move_their_own_learner_and_no_other(case):
     name, _, data = case
-    model = MODELS[name](small(name), data.space)
+    model = MODELS[name](small(name, data.space), data.space)
     if not model.learners():
         pytest.skip("solved in closed form")
     batch = Batch(data.train.x(8), None, labels_of(data, 8))
@@ -187,7 +192,7 @@ def test_the_probabilities_of_all_examples_sum_to_one(case):
 
 def test_holes_reach_neither_loss_nor_gradient(case):
     name, _, data = case
-    model = MODELS[name](small(name), data.space)
+    model = MODELS[name](small(name, data.space), data.space)
     if not model.learners():
         pytest.skip("solved in closed form")
     model.eval()  # no running moments, which remember the first of the two passes

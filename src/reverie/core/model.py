@@ -68,6 +68,7 @@ class Model(nn.Module, ABC):
         1  # machines that learn side by side, each from examples of its own; where more, every parameter's first axis
     )
     inputs: int = 0  # what acts on a series from outside at each step, and must be given with it; 0: nothing does
+    nuisance: int = 0  # of these the last, which only disturb what is seen
     classes: int = 0  # labels that everything it does is conditional on; 0: none
     kinds: ClassVar[tuple[str, ...]] = ("bit", "byte", "real")  # the spaces the family can model
     repairs_quickly: bool = True  # so that a report can afford some hundreds of repairs
@@ -187,7 +188,7 @@ class RunsFreely(Protocol):
 
     def free_run(self, steps: int, start: Tensor | None = None) -> Tensor: ...
 
-    def foresee(self, x: Tensor, steps: int) -> Tensor: ...
+    def foresee(self, x: Tensor, steps: int, inputs: Tensor | None = None) -> Tensor: ...
 
 
 @runtime_checkable

@@ -44,6 +44,7 @@ class Space:
     shape: tuple[int, ...]  # (C, H, W) picture, (T, N) series, (D,) point
     kind: Kind
     columns: tuple[Column, ...] = field(default=(), repr=False)  # of a mixed space, one for each entry
+    tr: float = field(default=0.0, repr=False, compare=False)  # seconds between two steps of a series; 0: not known
 
     def __post_init__(self) -> None:
         if (self.kind == "mixed") != bool(self.columns) or (self.columns and self.shape != (len(self.columns),)):
@@ -54,6 +55,8 @@ class Space:
             raise BadInput(f"an example of shape {self.shape} has no entries; every size must be at least 1")
         if math.prod(self.shape) > 10**8:
             raise BadInput(f"an example of shape {self.shape} has more than 100 million entries; make it smaller")
+        if not 0 <= self.tr < math.inf:
+            raise BadInput(f"{self.tr} s cannot lie between two steps")
         if self.kind not in get_args(Kind):
             raise BadInput(f"unknown kind of number {self.kind!r}; one of {', '.join(get_args(Kind))}")
 
@@ -83,12 +86,14 @@ class Space:
         values: dict[str, Any] = {"shape": list(self.shape), "kind": self.kind}
         if self.columns:
             values["columns"] = [[c.name, c.kind, c.levels] for c in self.columns]
+        if self.tr:
+            values["tr"] = self.tr
         return values
 
     @staticmethod
     def from_json(values: Any) -> "Space":
         try:
             columns = tuple(Column(str(name), kind, int(levels)) for name, kind, levels in values.get("columns", ()))
-            return Space(tuple(int(n) for n in values["shape"]), values["kind"], columns)
+            return Space(tuple(int(n) for n in values["shape"]), values["kind"], columns, float(values.get("tr", 0)))
         except (TypeError, KeyError, ValueError, AttributeError) as error:
             raise BadInput(f"a space needs a shape and a kind, not {values!r}") from error

@@ -34,7 +34,7 @@ BUILTIN: dict[str, Callable[..., Data]] = {
     **TOYS, **SYSTEMS, **BRAINS,
 }  # fmt: skip
 
-_SERIES, _COLUMNS = {"window", "split", "test", "kinds"}, {"trial", "inputs", "label", "drop"}
+_SERIES, _COLUMNS = {"window", "split", "test", "kinds", "tr"}, {"trial", "inputs", "label", "drop"}
 _SHOWN = {"faces", "avatars", "digits", "mnist5k", "fashion"}  # which take time to decode
 _PICTURES = {"size", "fit", "colour", "binarise", "seed"}
 _USES = {
@@ -79,7 +79,9 @@ def open_data(
     if path.is_file() and (is_scan(path) or is_spikes(path)):
         if config.window is None:
             raise BadInput(f"{source} is a recording; say how many steps are learned from together, with --data.window")
-        _refuse_unused(source, config, _SERIES - {"kinds"} | {"parcels" if is_scan(path) else "bin"})
+        _refuse_unused(
+            source, config, _SERIES - {"kinds"} | {"parcels"} if is_scan(path) else _SERIES - {"kinds", "tr"} | {"bin"}
+        )
         return open_recording(path, config)
     if config.window is not None and path.is_file() and path.suffix.lower() in (*ARRAYS, *SUFFIXES):
         _refuse_unused(source, config, _SERIES | (_COLUMNS if path.suffix.lower() in SUFFIXES else set()))

@@ -11,6 +11,7 @@ from reverie.data.data import Data
 from reverie.data.series import from_trials
 from reverie.data.windows import Trial
 
+TR = 1.89  # seconds between two volumes
 NUISANCE = 3  # first columns of the fMRI table: white matter, ventricles, whole brain
 BIN = 0.004  # seconds in which spikes are counted
 STIMULUS = 50e-6  # seconds between samples of the stimulus
@@ -21,7 +22,7 @@ def fmri(config: DataConfig) -> Data:
     """A resting brain, 28 regions, 250 volumes, one every 1.89 s (nitime's example of functional connectivity)."""
     path = _file("fmri_timeseries.csv")
     x = np.loadtxt(path, delimiter=",", skiprows=1, dtype=np.float32, ndmin=2)[:, NUISANCE:]
-    config = DataConfig(window=config.window or 25, split="time")
+    config = DataConfig(window=config.window or 25, split="time", tr=TR)
     return from_trials("fmri", [Trial(x)], {"source": "fmri"}, config)
 
 

@@ -36,4 +36,9 @@ class DataConfig:
     inputs: str = knob("", "series in tables: columns that are not learned but act from outside, as light,tone")
     parcels: str = knob("", "scans (.nii, .nii.gz): a NIfTI of whole numbers that says which voxels are one region")
     bin: float = knob(0.0, "spikes (.nwb): seconds in which they are counted together", low=0.0)
+    tr: float = knob(
+        0.0,
+        "series: seconds between two steps, which BOLD observations need; 0: what the file says (a scan does)",
+        low=0.0,
+    )
     seed: int = knob(0, "of what is made or thrown", low=0)

@@ -1,6 +1,7 @@
 """Recordings in files: arrays (.npy, .npz) and tables (.csv, .parquet) whose rows are steps of time."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -11,7 +12,7 @@ from reverie.data.arrays import read_arrays
 from reverie.data.codecs import TOP
 from reverie.data.config import DataConfig
 from reverie.data.data import Data
-from reverie.data.scans import is_scan, is_spikes, read_scan, read_spikes
+from reverie.data.scans import is_scan, is_spikes, read_scan, read_spikes, repetition_time
 from reverie.data.series import from_trials
 from reverie.data.tables import Sheet, as_number, listed, read_sheet
 from reverie.data.windows import Trial
@@ -39,9 +40,11 @@ def open_recording(path: Path, config: DataConfig) -> Data:
     spec: dict[str, Any] = {"source": str(path.absolute())}
     spec |= {
         key: getattr(config, key)
-        for key in ("trial", "label", "inputs", "drop", "kinds", "parcels", "bin")
+        for key in ("trial", "label", "inputs", "drop", "kinds", "parcels", "bin", "tr")
         if getattr(config, key)
     }
+    if is_scan(path) and not config.tr:
+        config = replace(config, tr=repetition_time(path))
     if not config.test:
         return from_trials(path.name, found.trials, spec, config, kind=found.kind)
     other = Path(config.test).expanduser()

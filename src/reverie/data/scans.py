@@ -8,6 +8,7 @@ import numpy as np
 
 from reverie.core.errors import BadInput
 
+SECONDS = {"sec": 1.0, "msec": 1e-3, "usec": 1e-6}
 SCANS, SPIKES = (".nii", ".nii.gz"), (".nwb",)
 
 
@@ -43,6 +44,13 @@ def read_scan(path: Path, parcels: str) -> np.ndarray:
     # A volume at a time, so that a long scan need not be in memory at once.
     volumes = (np.asarray(scan.dataobj[..., t], np.float64).ravel() for t in range(scan.shape[3]))
     return np.stack([[volume[place].mean() for place in places] for volume in volumes])
+
+
+def repetition_time(path: Path) -> float:
+    """Seconds between two volumes as the header of a scan says; 0 where it does not say, or not in what unit."""
+    header = _opened(path).header
+    time = header.get_zooms()[3:4]
+    return float(time[0]) * SECONDS.get(header.get_xyzt_units()[1], 0.0) if time and time[0] > 0 else 0.0
 
 
 def read_spikes(path: Path, width: float) -> list[np.ndarray]:

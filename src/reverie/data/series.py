@@ -41,7 +41,7 @@ def from_trials(
     subjects = sorted({trial.subject for part in parts for trial in part} - {""})
     strides = (1, config.window, config.window)
     train, valid, held = (_split(part, config.window, subjects, n) for part, n in zip(parts, strides, strict=True))
-    space = Space((config.window, parts[0][0].x.shape[1]), codec.kind)
+    space = Space((config.window, parts[0][0].x.shape[1]), codec.kind, tr=config.tr)
     return Data(
         name, space, codec, train, valid, held, spec=spec | {"window": config.window, "split": way},
         classes=tuple(subjects), fingerprint=_fingerprint(parts, config.window, codec),

@@ -47,7 +47,7 @@ def evaluate(
         if noise is not None and len(data.space.shape) in (1, 3):
             train = _examples(data.train, max(1000, FLOATS // data.space.dims))
             scores += score_dreams(model, noise, train, held, dreams, seed)
-        if isinstance(model, RunsFreely) and data.test.trials and not model.inputs:
+        if isinstance(model, RunsFreely) and data.test.trials and model.inputs == model.nuisance:
             torch.manual_seed(seed)
             scores += _orbits(model, data)
     return scores
@@ -70,7 +70,8 @@ def _examples(split: Any, limit: int) -> Examples:
 
 def _orbits(model: RunsFreely, data: Any) -> list[Score]:
     """Of free runs as long as the longest test trial, and of forecasts along it, in world units."""
-    train, test = (max(split.trials, key=len).x for split in (data.train, data.test))
+    longest = max(data.test.trials, key=len)
+    train, test = max(data.train.trials, key=len).x, longest.x
     if len(test) <= AHEAD:
         return []
 
@@ -79,7 +80,8 @@ def _orbits(model: RunsFreely, data: Any) -> list[Score]:
 
     runs = torch.where(model.diverged.view(-1, 1, 1), torch.nan, model.free_run(len(test))[:, 0])
     x = data.codec.to_model(torch.from_numpy(np.asarray(test))).unsqueeze(0)
-    foreseen = model.foresee(x.to(runs), AHEAD)[:, 0]
+    more = () if longest.inputs is None else (torch.from_numpy(np.asarray(longest.inputs)).unsqueeze(0).to(runs),)
+    foreseen = model.foresee(x.to(runs), AHEAD, *more)[:, 0]
     rows = series.table(np.asarray(train, float), np.asarray(test, float), world(runs), {AHEAD: world(foreseen)})
     return series.scores(rows)
 

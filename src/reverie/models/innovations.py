@@ -9,10 +9,13 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from reverie.core.corruption import Corruption
+from reverie.core.distributions import Factorised
 from reverie.core.errors import BadInput
 from reverie.core.model import Estimate, Model, Phase
 from reverie.maths.particles import Ancestry
+from reverie.nets.bold import BoldObservation
 from reverie.nets.cells import Cell
+from reverie.nets.following import Late, follower
 from reverie.nets.observations import Observation
 
 WARM = 1000  # free steps before a dream begins
@@ -41,28 +44,72 @@ class Innovations(Model):
         self, x: Tensor, observed: Tensor | None = None, inputs: Tensor | None = None, hands: int = 1
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """Of examples (B, T, …) to time first, (T, hands, B / hands, …), and 0 where nothing was observed."""
-        if inputs is None and self.C is not None:
+        if inputs is None and self.inputs:
             raise BadInput("this machine was trained with inputs; give them at every step")
-        parts = (x if observed is None else torch.where(observed, x, 0.0), observed, None if self.C is None else inputs)
+        parts = (x if observed is None else torch.where(observed, x, 0.0), observed, inputs if self.inputs else None)
         first, *rest = (None if p is None else p.unflatten(0, (hands, -1)).movedim(2, 0).contiguous() for p in parts)
         assert first is not None
         return first, rest[0], rest[1]
+
+    def drive(self, inputs: Tensor | None) -> Float[Tensor, "T S B M"] | None:
+        """What inputs (T, …, B, K) add to the states."""
+        return None if inputs is None or self.C is None else inputs[..., : self.C.shape[1]] @ self.C
+
+    def disturbing(self, inputs: Tensor | None) -> Tensor | None:
+        """Those of them that add to what is seen alone, the last."""
+        return None if inputs is None or not self.nuisance else inputs[..., -self.nuisance :]
 
     def forced(
         self, x: Tensor, observed: Tensor | None, inputs: Tensor | None, weight: Tensor
     ) -> Float[Tensor, "T S B M"]:
         """The states at all steps of x (T, S or 1, B, N): the first from what was seen first, each other from those before."""
         start = self.seen.start(x[0], None if observed is None else observed[0])
-        drive = None if inputs is None or self.C is None else inputs[1:] @ self.C
+        drive = None if inputs is None else self.drive(inputs[1:])
         later = self.cell.orbit(start, len(x) - 1, self.seen.forcing(x[:-1], weight[:-1]), drive)
         return torch.cat([start.unsqueeze(0), later])
 
-    def nats(self, states: Tensor, x: Tensor, observed: Tensor | None) -> Float[Tensor, "T S B"]:
-        """-log p(x_t | what was seen before it)."""
+    def nats(
+        self,
+        states: Tensor,
+        x: Tensor,
+        observed: Tensor | None,
+        inputs: Tensor | None = None,
+        before: Tensor | None = None,
+    ) -> Float[Tensor, "T S B"]:
+        """-log p(x_t | the states up to it), those `before` the first step included."""
+        return self.judged(self.seen(self.seen.felt(states, before)[1:]), x, observed, inputs)
+
+    def judged(
+        self, later: Factorised, x: Tensor, observed: Tensor | None, inputs: Tensor | None
+    ) -> Float[Tensor, "T S B"]:
+        """-log p of each step, from the laws of all but the first."""
         known = (None, None) if observed is None else (observed[0], observed[1:])
-        first = self.seen.first(x[0].expand(len(self.gain), -1, -1)).log_prob(x[0], known[0])
-        later = self.seen(states[1:]).log_prob(x[1:], known[1])
-        return -torch.cat([first.unsqueeze(0), later])
+        r = self.disturbing(inputs)
+        now, then = (None, None) if r is None else (r[0], r[1:])
+        first = self.seen.disturbed(self.seen.first(x[0].expand(len(self.gain), -1, -1)), now)
+        later = self.seen.disturbed(later, then)
+        return -torch.cat([first.log_prob(x[0], known[0]).unsqueeze(0), later.log_prob(x[1:], known[1])])
+
+    def foretold(
+        self, x: Tensor, observed: Tensor | None, inputs: Tensor | None, weight: Tensor, steps: int = 1, driven: int = 1
+    ) -> Factorised:
+        """p(x_{t + steps} | what was seen up to t) at all t but the last `steps`, where it pulls by `weight`, undisturbed; with
+        the inputs of the `driven` steps after t, or where that is 0 under none."""
+        if isinstance(self.seen, BoldObservation):
+            known = None if observed is None or bool(observed.all()) else observed
+            late = Late(self.seen, self.cell, weight, self.drive(inputs), self.disturbing(inputs), known)
+            return self.seen(torch.stack([late.tell(seen).ahead(steps, driven) for seen in x[:-steps]]))
+        states = self.forced(x, observed, inputs, weight)
+        if driven:
+            return self.seen(states[1:])
+        states = states[:-steps]
+        less, _, batch, _ = states.shape
+        now, pull = (
+            part[:-steps].expand(-1, -1, batch, -1).transpose(0, 1).flatten(1, 2).unsqueeze(0) for part in (x, weight)
+        )
+        z = self.seen.forcing(now, pull).pulled(states.transpose(0, 1).flatten(1, 2), 0)
+        ahead = self.cell.orbit(z, steps)[-1].unflatten(1, (less, batch))
+        return self.seen(ahead.transpose(0, 1))
 
     @property
     def usable(self) -> Tensor:
@@ -80,8 +127,8 @@ class Innovations(Model):
     ) -> Float[Tensor, "B T"]:
         """-log p(x_t | x_1 … x_{t-1}) in nats; over the steps they sum to the surprise."""
         x, _, inputs = self.by_time(x, None, inputs)
-        states = self.forced(x, None, inputs, self.gain.view(1, -1, 1, 1).expand(len(x), -1, -1, -1))
-        so_far = self._mixed(-self.nats(states, x, None).cumsum(0))
+        later = self.foretold(x, None, inputs, self.gain.view(1, -1, 1, 1).expand(len(x), -1, -1, -1))
+        so_far = self._mixed(-self.judged(later, x, None, inputs).cumsum(0))
         return -torch.diff(so_far, dim=0, prepend=torch.zeros_like(so_far[:1])).T
 
     @torch.no_grad()
@@ -107,8 +154,8 @@ class Innovations(Model):
         """(n, *shape) draws from p(x), noise and all; without inputs where none are given."""
         self.labels(n, given)
         x = self.gain.new_zeros(n, *self.space.shape)
-        if self.C is not None and inputs is None:
-            inputs = x.new_zeros(*x.shape[:2], self.C.shape[1])
+        if self.inputs and inputs is None:
+            inputs = x.new_zeros(*x.shape[:2], self.inputs)
         nothing = torch.zeros_like(x, dtype=torch.bool)
         return torch.cat([self._walk(*part, 1, 0.0, 1)[0][0] for part in self._parts(x, nothing, inputs, 1)])
 
@@ -141,17 +188,12 @@ class Innovations(Model):
         self, x: Float[Tensor, "B T N"], steps: int, inputs: Float[Tensor, "B T K"] | None = None
     ) -> Float[Tensor, "S B less N"]:
         """What each member expects `steps` later, at every step of x but the last `steps`, from what was seen up to it (NaN:
-        not seen); the mean, under no inputs after that step."""
+        not seen); the mean, under no inputs after that step, and undisturbed."""
         known = ~x.isnan()
         x, observed, inputs = self.by_time(x, known, inputs)
         assert observed is not None
         weight = self.gain.view(1, -1, 1, 1) * observed
-        states = self.forced(x, observed, inputs, weight)[:-steps]
-        less, _, batch, _ = states.shape
-        now, pull = (part[:-steps].transpose(0, 1).flatten(1, 2).unsqueeze(0) for part in (x, weight))
-        z = self.seen.forcing(now, pull).pulled(states.transpose(0, 1).flatten(1, 2), 0)
-        ahead = self.seen(self.cell.orbit(z, steps)[-1]).mean
-        return ahead.unflatten(1, (less, batch)).transpose(1, 2)
+        return self.foretold(x, observed, inputs, weight, steps, 0).mean.movedim(0, 2)
 
     def _parts(
         self, x: Tensor, observed: Tensor, inputs: Tensor | None, many: int
@@ -177,23 +219,23 @@ class Innovations(Model):
         `many` particles for each member and example."""
         members, batch = len(self.gain), x.shape[2]
         x, observed = (part.repeat_interleave(many, 2)[:, 0] for part in (x, observed))  # (T, B * many, N)
-        drive = None if inputs is None or self.C is None else (inputs @ self.C).repeat_interleave(many, 2)
+        inputs = None if inputs is None else inputs.repeat_interleave(many, 2)
+        r = self.disturbing(inputs)
         ancestry = Ancestry(members, batch, many, x)
-        pull = self.seen.forcing(x[:1].unsqueeze(1), self.gain.view(1, -1, 1, 1))
-        z = x.new_zeros(members, batch * many, self.cell.latent)
+        pull = self.gain.view(1, -1, 1, 1).expand(len(x), -1, -1, -1)
+        ours = follower(self.seen, self.cell, pull, self.drive(inputs), r)
         for t in range(len(x)):
-            p = self.seen(z) if t else self.seen.first(x[0].expand(members, -1, -1))
+            p = self.seen(ours.ahead()) if t else self.seen.first(x[0].expand(members, -1, -1))
+            p = self.seen.disturbed(p, None if r is None else r[t])
             seen = p.blurred(noise) if isinstance(noise, float) and noise else p
             weight = (p if seen is None else seen).log_prob(x[t], observed[t])
             drawn = p.fill(x[t].expand(members, -1, -1), observed[t].expand(members, -1, -1), noise)
             chosen = ancestry.grown(drawn, weight)
-            z = z.gather(1, chosen.unsqueeze(-1).expand_as(z)) if chosen is not None and t else z
-            drawn = drawn if chosen is None else drawn.gather(1, chosen.unsqueeze(-1).expand_as(drawn))
-            if t == 0:
-                z = self.seen.start(drawn, None)
+            if chosen is not None:
+                drawn = drawn.gather(1, chosen.unsqueeze(-1).expand_as(drawn))
+                ours.choose(chosen)
             if t + 1 < len(x):
-                z = self.cell.step(pull._replace(target=self.seen.target(drawn).unsqueeze(0)).pulled(z, 0))
-                z = z if drive is None else z + drive[t + 1]
+                ours.tell(drawn)
         return ancestry.finished(n, self.usable)
 
     @torch.no_grad()
@@ -204,13 +246,12 @@ class Innovations(Model):
         inputs: Float[Tensor, "T 1 B K"] | None = None,
     ) -> Float[Tensor, "S B steps N"]:
         """Every member's own orbit, from what was seen first (B, N), or from wherever WARM free steps led: the mean of p(x_t | z_t),
-        which no noise disturbs. With inputs those of each step; without, under none."""
+        which neither noise nor nuisance disturbs. With inputs those of each step; without, under none."""
         warm = 0 if start is not None else WARM
         x = self.seen.first(self.gain.new_zeros(1, self.space.shape[1])).sample() if start is None else start
         z = self.seen.start(x.unsqueeze(0), None)
-        drive = None if inputs is None or self.C is None else inputs @ self.C
-        states = self.cell.orbit(z, warm + steps, None, drive)[warm:]
-        return self.seen(states).mean.movedim(0, 2)
+        states = self.cell.orbit(z, warm + steps, None, self.drive(inputs))
+        return self.seen(self.seen.felt(states, z.unsqueeze(0))[warm:]).mean.movedim(0, 2)
 
     @torch.no_grad()
     def dream(self, n: int, given: Tensor | None = None) -> Float[Tensor, "n T N"]:

@@ -17,8 +17,9 @@ from reverie.core.recipe import TrainingConfig
 from reverie.core.shallow import Shallow
 from reverie.core.space import Space
 from reverie.models.innovations import Innovations, turn
+from reverie.nets.bold import BoldObservation, bold
 from reverie.nets.cells import CellName, cell, manifold_attraction
-from reverie.nets.observations import ObservationName, observation
+from reverie.nets.observations import Observation, ObservationName, observation
 from reverie.nets.recurrence import growth
 
 FAR = 1e3  # a state that is nowhere near data of about unit variance
@@ -53,6 +54,12 @@ class RecurrentConfig:
         low=-1,
     )
     inputs: int = knob(0, "external inputs at each step", low=0)
+    nuisance: int = knob(
+        0,
+        "of these how many, the last, are nuisance regressors, as the movements of a head: they disturb what is seen (bold) and "
+        "move no state",
+        low=0,
+    )
     remembering: int = knob(0, "units that are drawn towards remembering for ever", low=0)
     attraction: float = knob(0.1, "how strongly they are, at each step", low=0.0)
 
@@ -83,13 +90,22 @@ class Recurrent(Innovations):
         if config.cell == "gru" and (config.forcing == "adaptive" or config.remembering):
             raise BadInput("a GRU is not piecewise linear; use fixed forcing and no remembering units, or another cell")
         channels = space.shape[1]
-        self.inputs, self.members = config.inputs, config.members
+        if config.nuisance and (config.observation != "bold" or config.nuisance > config.inputs):
+            raise BadInput(
+                f"{config.nuisance} nuisance regressors are some of the inputs, of which there are {config.inputs}, and belong to "
+                "a bold observation"
+            )
+        self.inputs, self.members, self.nuisance = config.inputs, config.members, config.nuisance
         latent = config.latent or channels
         if config.remembering > latent:
             raise BadInput(f"{config.remembering} remembering units are more than the {latent} there are")
         self.cell = cell(config.cell, self.members, latent, config.hidden)
-        self.seen = observation(config.observation, space.kind, self.members, latent, channels)
-        self.C = nn.Parameter(0.1 * torch.randn(self.members, config.inputs, latent)) if config.inputs else None
+        if config.observation == "bold":
+            self.seen: Observation = bold(space, self.members, latent, config.nuisance)
+        else:
+            self.seen = observation(config.observation, space.kind, self.members, latent, channels)
+        driving = config.inputs - config.nuisance
+        self.C = nn.Parameter(0.1 * torch.randn(self.members, driving, latent)) if driving else None
         self.register_buffer("reach", torch.full((self.members,), max(config.smooth, 0)))
         self.register_buffer("diverged", torch.zeros(self.members, dtype=torch.bool))
         self.register_buffer("rested", torch.zeros(self.members))
@@ -106,9 +122,13 @@ class Recurrent(Innovations):
             raise BadInput(
                 f"{data.name} has {given} inputs, and --model.inputs is {self.config.inputs}; make them agree"
             )
-        self.seen.prepare(told.x, told.observed)
+        if isinstance(self.seen, BoldObservation):
+            self.seen.prepare(told.x, told.observed, self.disturbing(told.inputs))
+        else:
+            self.seen.prepare(told.x, told.observed)
         if self.config.smooth < 0:  # with holes there are no parabolas, and what is pushed from outside may jump
-            self.reach.fill_(0 if told.observed is not None or self.inputs else smoothing(told.x))
+            rough = told.observed is not None or self.inputs or self.seen.blurs
+            self.reach.fill_(0 if rough else smoothing(told.x))
 
     def phases(self, batch: Batch, step: int) -> Iterator[Phase]:
         # To each member its own share of the examples.
@@ -134,8 +154,9 @@ class Recurrent(Innovations):
                 raise BadInput("what has holes is not smoothed; leave --model.smooth out")
             pulling = torch.einsum("ts,s...->t...", parabolas(len(x), reach).to(x), x)
             pulling = pulling.clamp(min=0) if self.space.kind == "count" else pulling
-        states = self.forced(pulling, observed, inputs, self.weight(x, observed, step))
-        return states, self.nats(states, x, observed).sum(0).mean(-1)
+        sources, known, before = self.seen.sources(pulling, observed, self.disturbing(inputs))
+        states = self.forced(sources, known, inputs, self.weight(x, known, step))
+        return states, self.nats(states, x, observed, inputs, before).sum(0).mean(-1)
 
     def weight(self, x: Tensor, observed: Tensor | None, step: int) -> Tensor:
         """(T, S or 1, B or 1, N or 1) how far what was seen pulls at each step, while learning."""
@@ -176,12 +197,13 @@ class Recurrent(Innovations):
         self, weight: Tensor, x: Tensor, observed: Tensor | None, inputs: Tensor | None
     ) -> tuple[Tensor, Tensor]:
         """(S,) nats of the windows, and (S, N) the mean square error of predictions, where x pulls with `weight`."""
-        states = self.forced(x, observed, inputs, weight)
-        square = (x[1:] - self.seen(states[1:]).mean).square()
+        later = self.foretold(x, observed, inputs, weight)
+        r = self.disturbing(inputs)
+        square = (x[1:] - self.seen.disturbed(later, None if r is None else r[1:]).mean).square()
         seen = torch.ones_like(x[1:]) if observed is None else observed[1:].to(x.dtype)
         error = (square * seen).sum((0, 2)) / seen.expand_as(square).sum((0, 2)).clamp(min=1)
-        self.seen.settle(torch.nan_to_num(error, FAR, FAR))
-        return self.nats(states, x, observed).sum(0).mean(-1), error
+        self.seen.settle(torch.nan_to_num(error, FAR, FAR))  # in place, so `later` knows it
+        return self.judged(later, x, observed, inputs).sum(0).mean(-1), error
 
 
 @torch.no_grad()

@@ -17,7 +17,7 @@ from reverie.core.errors import BadInput
 from reverie.core.space import Kind
 from reverie.nets.recurrence import Forcing
 
-ObservationName = Literal["auto", "identity", "gaussian", "poisson", "negative_binomial"]
+ObservationName = Literal["auto", "identity", "gaussian", "poisson", "negative_binomial", "bold"]
 FITTING: dict[str, tuple[ObservationName, ...]] = {
     "real": ("identity", "gaussian"),
     "count": ("poisson", "negative_binomial"),
@@ -55,6 +55,25 @@ class Observation(nn.Module, ABC):
 
     def settle(self, error: Float[Tensor, "S N"]) -> None:
         """Sets the noise to what is left over, the mean square `error` of predictions; for those that have one."""
+
+    @property
+    def blurs(self) -> bool:
+        """Does what is seen at a step depend on states before it? Then what was seen is not smoothed besides."""
+        return False
+
+    def felt(self, states: Float[Tensor, "T S B M"], before: Tensor | None = None) -> Float[Tensor, "T S B _"]:
+        """What of the states of a path is seen at each step, after those `before` it: the states themselves."""
+        return states
+
+    def sources(
+        self, x: Tensor, observed: Tensor | None, nuisance: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """What pulls the states while learning, of all that was seen: itself; where it is known; and states before it."""
+        return x, observed, None
+
+    def disturbed(self, law: Factorised, nuisance: Float[Tensor, "*T S B J"] | None) -> Factorised:
+        """The law of x where nuisance regressors act."""
+        return law
 
     def start(self, x: Tensor, observed: Tensor | None) -> Float[Tensor, "S B M"]:
         """The first state, from what was seen first: x (S or 1, B, N)."""

@@ -29,7 +29,7 @@ def attractor(scene: Scene) -> Html | None:
     stand still, and how fast neighbours part."""
     if (found := _freely(scene)) is None:
         return None
-    if found.acting is not None:
+    if found.acting is not None and found.model.C is not None:
         return None  # what is driven by something that changes has no attractor of its own
     model, member, true, dreamt, _ = found
     parts: list[Html] = []
