@@ -144,7 +144,7 @@ def finish(run: Run, data: Data, draws: int = 500) -> Path:
     """Scores the run and writes its report; the last line said is where it lies."""
     say("measuring how good it is …")
     scores = evaluate(run.model, data, draws=draws, seed=run.seed)
-    write_atomically(run.folder / "scores.json", as_json(to_json(scores)))
+    write_atomically(run.place("scores.json"), as_json(to_json(scores)))
     say("writing the report …")
     path = write_report(run, data, scores)
     print(f"report: {_short(path)}", flush=True)

@@ -71,6 +71,9 @@ class Model(nn.Module, ABC):
     classes: int = 0  # labels that everything it does is conditional on; 0: none
     kinds: ClassVar[tuple[str, ...]] = ("bit", "byte", "real")  # the spaces the family can model
     repairs_quickly: bool = True  # so that a report can afford some hundreds of repairs
+    judged_by_dreams: bool = (
+        False  # no loss of its tells how good it is: the best weights, by their dreams, are kept too
+    )
     reducible: bool = False  # its nets may compute in bfloat16 while it learns: it calls them under `nets()`
     reduced: bool = False  # they do
 

@@ -76,6 +76,7 @@ class GAN(Model):
     Config = GANConfig
     kinds = ("byte", "real")
     repairs_quickly = False  # a descent for each draw
+    judged_by_dreams = True
     reducible = True
     strength: Tensor
     judged: Tensor
