@@ -145,10 +145,21 @@ class Dreams(Protocol):
 
 
 @runtime_checkable
-class Morphs(Protocol):
-    """Walks by itself from the examples a to b (B, *shape): (steps, B, *shape)."""
+class Styled(Protocol):
+    """Makes examples from points of a space of its own, without a law: it draws points, shows what they make, and seeks
+    those that make given examples."""
 
-    def morph(self, a: Tensor, b: Tensor, steps: int) -> Tensor: ...
+    def styles(self, n: int) -> Tensor:
+        """(n, *point) as they are behind n dreams."""
+        ...
+
+    def imagine(self, styles: Tensor) -> Tensor:
+        """(n, *shape) what they make."""
+        ...
+
+    def invert(self, x: Tensor) -> Tensor:
+        """(B, *point) of examples x (B, *shape)."""
+        ...
 
 
 @runtime_checkable
