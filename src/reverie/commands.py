@@ -220,7 +220,9 @@ def edit(
         out: a .png, or an .npy array
     """
     opened = Run.load(run)
-    at_least(direction, 1, "--direction"), at_least(steps, 2, "--steps"), at_least(reach, 0, "--reach")
+    at_least(direction, 1, "--direction")
+    at_least(steps, 2, "--steps")
+    at_least(reach, 0, "--reach")
     x = opened.codec.to_model(read(opened, file)[:1])
     if x.isnan().any():
         raise BadInput("a whole example is changed; fill the missing entries first, with: reverie repair")

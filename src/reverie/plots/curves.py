@@ -80,6 +80,12 @@ def watched(seen: Mapping[str, tuple[ArrayLike, ArrayLike]], explained: Mapping[
         )
         if y.min() > 0 and y.max() > 10 * y.min():
             axes.set_yscale("log")
+            axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 3.0), numticks=5))
+            axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:,.9g}"))
+            axes.yaxis.set_minor_formatter(NullFormatter())
+            axes.minorticks_off()
+        elif y.min() >= 0:
+            axes.set_ylim(0, 1.08 * y.max() or 1)
         axes.set_xlim(0, last)
         axes.set_title(explained.get(name, name), loc="left", fontsize=10.5, family=SERIF, color=ink.text)
     for axes in panels[:-1]:

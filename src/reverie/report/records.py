@@ -62,7 +62,10 @@ def learned(scene: Scene) -> Html | None:
         return curves.learning(rounds, losses, at, valid, dims, ink, likelihood, scene.model.explained())
 
     caption = (
-        "Lower is better. Where the two lines part, the machine learns its examples by heart rather than their world."
+        "Each side lowers its own loss, and what one gains the other loses: neither tells how good the dreams are. Where the "
+        "critic's two lines part, it learns its examples by heart rather than their world."
+        if scene.model.judged_by_dreams
+        else "Lower is better. Where the two lines part, the machine learns its examples by heart rather than their world."
     )
     return section("curves", "How it learned", figure(drawing(draw, "learning curves"), caption))
 
@@ -73,7 +76,8 @@ def watched(scene: Scene) -> Html | None:
     for row in scene.run.log:
         for name, value in row.get("watched", {}).items():
             rounds, values = seen.setdefault(name, ([], []))
-            rounds.append(row["step"]), values.append(value)
+            rounds.append(row["step"])
+            values.append(value)
     if not seen or max(len(rounds) for rounds, _ in seen.values()) < 2:
         return None
     made = drawing(lambda ink: curves.watched(seen, WATCHED, ink), "what it saw of its own learning")
