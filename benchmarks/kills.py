@@ -70,7 +70,16 @@ def to_the_end(folder: Path, steps: int) -> str:
 
 def contents(run: Path) -> dict[str, bytes]:
     """What must be the same, by name."""
-    paths = [run / name for name in ("config.json", "model.safetensors", "state/checkpoint.safetensors", "log.jsonl")]
+    paths = [
+        run / name
+        for name in (
+            "config.json",
+            "model.safetensors",
+            "best.safetensors",
+            "state/checkpoint.safetensors",
+            "log.jsonl",
+        )
+    ]
     paths += sorted((run / "dreams").glob("[!.]*"))
     return {str(path.relative_to(run)): path.read_bytes() for path in paths if path.exists()}
 

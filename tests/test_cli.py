@@ -378,7 +378,17 @@ def test_a_gan_is_bold_or_timid_and_crosses_two_pictures(run, tmp_path, capsys):
     assert len(mixed) > 1
     assert (mixed == mixed[:1]).all()  # of one picture with itself there is one mixture
     assert "from 1 to" in refused(capsys, "mix", made, tmp_path / "one.npy", tmp_path / "one.npy", "--layers", 99)
+    call(capsys, "edit", made, tmp_path / "one.npy", "--direction", 2, "--steps", 3, "--out", tmp_path / "edit.npy")
+    edited = np.load(tmp_path / "edit.npy")
+    assert len(edited) == 3
+    assert (edited[0] != edited[2]).any()
+    call(capsys, "edit", made, tmp_path / "one.npy", "--reach", 0, "--steps", 2, "--out", tmp_path / "edit.npy")
+    edited = np.load(tmp_path / "edit.npy")
+    assert (edited[0] == edited[1]).all()
+    assert "no direction to 'beard'" in refused(capsys, "edit", made, tmp_path / "one.npy", "--label", "beard")
+    call(capsys, "dream", made / "best.safetensors", "-n", 4, "--out", tmp_path / "best.npy")
+    assert "has no best" in refused(capsys, "dream", run / "best.safetensors")
     assert "--psi" in refused(capsys, "dream", run, "--psi", 0.5)
     assert "no styles" in refused(capsys, "mix", run, tmp_path / "one.npy", tmp_path / "one.npy")
     page = (made / "report.html").read_text()
-    assert all(f'id="{room}"' in page for room in ("boldness", "mixing", "inversion"))
+    assert all(f'id="{room}"' in page for room in ("boldness", "mixing", "inversion", "walk", "directions"))

@@ -125,6 +125,19 @@ def test_what_a_machine_lacks_is_no_room(tmp_path, digits):
     assert "knows nothing better" in page.text
 
 
+def test_what_a_machine_saw_of_itself_is_drawn_and_the_best_weights_have_a_page_of_their_own(tmp_path, digits):
+    config = MODELS["gan"].Config(latent=4, width=4, inversion=4)
+    run = trained(tmp_path / "g", digits, "gan", config, steps=40, beta1=0.0)
+    page = Page(write_report(run, digits, []).read_text("utf-8"))
+    assert {"walk", "directions", "boldness", "inversion", "watched"} <= set(page.sections)
+    assert "nearest to these examples" in page.text or "No earlier dreams lay nearer" in page.text
+    assert "what one gains the other loses" in page.text
+    best = Run.load(run.folder, best=True)
+    path = write_report(best, digits, [])
+    assert path.name == "best-report.html"
+    assert "g (best)" in path.read_text("utf-8")
+
+
 def test_points_are_scattered(tmp_path):
     rings = open_data("rings", count=200)
     run = trained(tmp_path / "p", rings, "vae", vae())

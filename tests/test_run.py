@@ -18,6 +18,7 @@ from reverie import run as run_module
 from reverie.core.errors import BadInput
 from reverie.core.recipe import TrainingConfig
 from reverie.data import Data, open_data
+from reverie.evaluation.sets import Judge
 from reverie.models.gan import GANConfig
 from reverie.models.linear import LinearConfig
 from reverie.models.vae import VAEConfig
@@ -26,7 +27,8 @@ from reverie.run import Run, write_atomically
 from reverie.training import fabric_for
 
 BARS = open_data("bars", count=300)
-KEPT = ("model.safetensors", "state/checkpoint.safetensors", "log.jsonl")
+RINGS = open_data("rings", count=300)
+KEPT = ("model.safetensors", "best.safetensors", "state/checkpoint.safetensors", "log.jsonl")
 
 
 def make(folder: Path, steps: int = 60, model: str = "vae") -> Run:
@@ -42,7 +44,7 @@ def finish(run: Run, until: int | None = None, data: Data = BARS) -> Run:
 
 
 def bytes_of(folder: Path) -> dict[str, bytes]:
-    files = [folder / name for name in KEPT] + sorted((folder / "dreams").glob("*.npy"))
+    files = [folder / name for name in KEPT if (folder / name).exists()] + sorted((folder / "dreams").glob("*.npy"))
     return {str(f.relative_to(folder)): f.read_bytes() for f in files}
 
 
@@ -60,10 +62,88 @@ def test_what_a_model_watches_is_kept_and_resumed_byte_identical(tmp_path, monke
         return Run.create(tmp_path / name, "gan", config, TrainingConfig(steps=36, batch=8, beta1=0.0), digits, 0)
 
     unstopped = finish(made("whole"), data=digits)
-    assert [row["step"] for row in unstopped.log if "watched" in row] == [16, 32]
+    assert [row["step"] for row in unstopped.log if "by heart" in row.get("watched", {})] == [16, 32]
     for until in (15, 17, 33):
         finish(made(f"r{until}"), until, digits)
         assert bytes_of(finish(Run.load(tmp_path / f"r{until}"), data=digits).folder) == bytes_of(unstopped.folder)
+
+
+def dreamer(folder: Path, steps: int = 60) -> Run:
+    config = GANConfig(latent=3, width=8, depth=1)
+    return Run.create(folder, "gan", config, TrainingConfig(steps=steps, batch=16, beta1=0.0, rate=0.02), RINGS, 0)
+
+
+@pytest.fixture(scope="module")
+def dreamt(tmp_path_factory):
+    """A run that is looked at five times, whose dreams are not best at the end."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(recording, "LOOK", 12)
+        return finish(dreamer(tmp_path_factory.mktemp("runs") / "whole"), data=RINGS)
+
+
+def looks(run: Run) -> dict[int, float]:
+    told = {row["step"]: row.get("watched", {}).get("kernel distance") for row in run.log}
+    return {step: distance for step, distance in told.items() if distance is not None}
+
+
+def test_the_best_weights_are_those_whose_dreams_were_nearest(dreamt, tmp_path, monkeypatch):
+    monkeypatch.setattr(recording, "LOOK", 12)
+    seen, best = looks(dreamt), Run.load(dreamt.folder).best
+    assert list(seen) == [12, 24, 36, 48, 60]
+    assert best == (min(seen, key=seen.get), min(seen.values()))
+    assert best.step < 60, "or the next lines show nothing"
+    # They are the averaged weights as they were at that time.
+    run = dreamer(tmp_path / "r")
+    for report in record(run, RINGS, fabric_for("cpu")):
+        if report.step == best.step:
+            break
+    judge = Judge.of(RINGS, run.seed)
+    kept, last = (Run.load(dreamt.folder, best=at_best).model for at_best in (True, False))
+    assert judge(kept)["kernel distance"] == best.distance == report.watched["kernel distance"]
+    assert judge(last)["kernel distance"] == seen[60]
+
+
+def test_the_best_weights_are_found_by_their_path_and_keep_what_is_said_of_them_apart(dreamt, whole):
+    run = Run.load(dreamt.folder / "best.safetensors")
+    assert run.folder == dreamt.folder
+    assert run.name == f"{dreamt.name} (best)"
+    assert run.place("scores.json") != dreamt.place("scores.json")
+    with pytest.raises(BadInput, match="has no best"):
+        Run.load(whole.folder / "best.safetensors")
+
+
+@pytest.mark.parametrize("until", [13, 37])
+def test_the_best_weights_are_the_same_where_a_run_was_stopped(dreamt, tmp_path, monkeypatch, until):
+    """Also where it has forgotten rounds that it had looked at: only every other row is a checkpoint."""
+    monkeypatch.setattr(recording, "LOOK", 12)
+    for seldom in (0.0, 1e9):
+        monkeypatch.setattr(recording, "SAVE_EVERY", seldom)
+        folder = tmp_path / f"{seldom}"
+        finish(dreamer(folder), until, RINGS)
+        again = finish(Run.load(folder), data=RINGS)
+        assert bytes_of(again.folder) == bytes_of(dreamt.folder)
+
+
+@pytest.mark.parametrize("write", range(3, 75, 14))
+def test_the_best_weights_are_the_same_where_a_run_died_in_a_write(dreamt, tmp_path, monkeypatch, write):
+    monkeypatch.setattr(recording, "LOOK", 12)
+    monkeypatch.setattr(recording, "SAVE_EVERY", 0.0)
+    count = 0
+
+    def dying(path: Path, content: bytes) -> None:
+        nonlocal count
+        count += 1
+        if count == write:
+            raise KeyboardInterrupt
+        write_atomically(path, content)
+
+    with pytest.MonkeyPatch.context() as patched:
+        for module in (recording, run_module):
+            patched.setattr(module, "write_atomically", dying)
+        made = dreamer(tmp_path / "r")
+        with pytest.raises(KeyboardInterrupt):
+            finish(made, data=RINGS)
+    assert bytes_of(finish(Run.load(tmp_path / "r"), data=RINGS).folder) == bytes_of(dreamt.folder)
 
 
 @pytest.mark.parametrize("until", [1, 7, 23, 59])

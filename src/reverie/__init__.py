@@ -22,11 +22,12 @@ __all__ = ["MODELS", "Run", "evaluate", "fit", "load", "open_data"]
 _homes = {"open_data": "data", "evaluate": "evaluation", "MODELS": "models", "Run": "run", "fit": "train"}
 
 
-def load(path: str) -> "Run":
-    """The run at `path`: `.model` is ready to use, `.data()` opens what it was trained on."""
+def load(path: str, best: bool = False) -> "Run":
+    """The run at `path`: `.model` is ready to use, `.data()` opens what it was trained on. With `best` the machine has
+    the weights whose dreams were nearest to held-out examples, where they were kept, as they are of a gan."""
     from reverie.run import Run
 
-    return Run.load(path)
+    return Run.load(path, best)
 
 
 def __getattr__(name: str) -> Any:

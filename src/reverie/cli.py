@@ -62,7 +62,7 @@ def _commands() -> dict[str, tuple[Callable[[list[str]], int | None], str]]:
             (function.__doc__ or "").splitlines()[0],
         )
 
-    making = commands.dream, commands.repair, commands.morph, commands.mix
+    making = commands.dream, commands.repair, commands.morph, commands.edit, commands.mix
     judging = verdicts.surprise, verdicts.classify, verdicts.evaluate, verdicts.compare, verdicts.report
     table = {
         function.__name__: of(function)

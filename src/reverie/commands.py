@@ -11,6 +11,7 @@ from reverie.core.errors import BadInput
 from reverie.core.model import Repairs, Tempers
 from reverie.data import BUILTIN, DataConfig
 from reverie.data.codecs import Table
+from reverie.evaluation.directions import label_directions
 from reverie.inputs import (
     File,
     Folder,
@@ -194,6 +195,53 @@ def morph(
     labels = (read_given(opened, given[0], 1), read_given(opened, given[-1], 1)) if given else None
     way = abilities.morph(opened.model, start, end, steps, labels)[:, 0]  # type: ignore[arg-type]
     save_examples(Path(out), opened.codec.to_world(way), steps, opened.codec)
+
+
+def edit(
+    run: Folder,
+    file: File,
+    /,
+    direction: int = 1,
+    label: str = "",
+    reach: float = 2.5,
+    steps: int = 9,
+    given: Annotated[str, tyro.conf.arg(metavar="LABEL")] = "",
+    out: Place = "edit.png",
+) -> None:
+    """Change one thing about an example: walk from it along a direction of the machine's own space.
+
+    Args:
+        file: a picture, or an .npy array
+        direction: the number of the direction; 1 is the one in which most differs, and the report shows the first
+        label: towards that label of the data the machine was trained on, and not along a numbered direction
+        reach: how far to both sides, in standard deviations
+        steps: pictures on the way
+        given: the label of the example, where the machine was trained with labels
+        out: a .png, or an .npy array
+    """
+    opened = Run.load(run)
+    at_least(direction, 1, "--direction")
+    at_least(steps, 2, "--steps")
+    at_least(reach, 0, "--reach")
+    x = opened.codec.to_model(read(opened, file)[:1])
+    if x.isnan().any():
+        raise BadInput("a whole example is changed; fill the missing entries first, with: reverie repair")
+    labels = read_given(opened, given, 1)
+    point, told = abilities.seek(opened.model, x, labels)[0], opened.data()
+    if label:
+        ways = label_directions(opened.model, told)
+        if label not in ways:
+            raise BadInput(f"{opened.name} knows no direction to {label!r}; it knows {', '.join(ways) or 'none'}")
+        way = ways[label]
+    else:
+        known = told.train.labels if opened.model.classes else None
+        known = None if known is None else known[: abilities.SEEN]
+        _, found = abilities.main_directions(opened.model, told.train.x(abilities.SEEN), direction, known)
+        if len(found) < direction:
+            raise BadInput(f"--direction is {direction}, and {opened.name} has {len(found)}")
+        way = found[-1]
+    shown = abilities.traverse(opened.model, point, way[None], reach, steps, 0 if labels is None else int(labels))[0]
+    save_examples(Path(out), opened.codec.to_world(shown), steps, opened.codec)
 
 
 def mix(

@@ -19,7 +19,15 @@ from reverie.progress import bar, say
 from reverie.run import Run
 
 Place = Annotated[str, tyro.conf.arg(metavar="FILE")]
-Folder = tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="RUN", help="a run folder")]]
+Folder = tyro.conf.Positional[
+    Annotated[
+        str,
+        tyro.conf.arg(
+            metavar="RUN",
+            help="a run folder; or the best.safetensors in it, where there is one, for its best weights and not the last",
+        ),
+    ]
+]
 File = tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="FILE", help="a picture, an .npy array, or a table")]]
 
 

@@ -44,7 +44,7 @@ def training_bar(run: Run, reports: Iterator[Report], loud: bool = True) -> Iter
             for name, loss in report.losses.items():
                 smooth[name] = loss if name not in smooth else 0.98 * smooth[name] + 0.02 * loss
             now, last = time.monotonic(), report.step == steps
-            watched = report.watched or watched
+            watched |= report.watched
             note = "  ".join(f"{name} {value:.2f}" for name, value in (smooth | watched).items())
             if task is not None and (last or now - shown_at > 0.2):
                 shown.update(task, completed=report.step, note=note)

@@ -14,12 +14,14 @@ from reverie.core import abilities
 from reverie.core.config import to_json
 from reverie.core.model import Model
 from reverie.data import Data
-from reverie.run import Run, as_json, write_atomically
+from reverie.evaluation.sets import Judge
+from reverie.run import Best, Run, as_json, write_atomically
 from reverie.training import Report, State, training, validate
 
 DREAMS = 64  # pictures of each frame of the film
 FRAMES = 24
 ROWS = 200  # of log.jsonl
+LOOK = 20  # of these from one look at the dreams of a model that is judged by them to the next
 SAVE_EVERY = 15.0  # seconds between two checkpoints
 
 
@@ -35,6 +37,7 @@ def record(run: Run, data: Data, fabric: Fabric) -> Iterator[Report]:
         made: Any = fabric.to_device(run.blank("cpu"))
         state = State(made, config)
     resumed = run.restore_state(state)
+    judge = Judge.of(data, run.seed) if made.judged_by_dreams and fabric.is_global_zero else None
     every = max(1, config.steps // ROWS)
     writing = fabric.is_global_zero
     if writing:
@@ -47,7 +50,7 @@ def record(run: Run, data: Data, fabric: Fabric) -> Iterator[Report]:
     watched: dict[str, float] = {}
     for report in training(state, data, run.seed, fabric):
         held.append(report.losses)
-        watched = report.watched or watched
+        watched |= report.watched
         step, last = report.step, report.step == config.steps
         # The last round has settled already, and fitted what comes after the learning.
         if not last and (step in frames or step % every == 0):
@@ -57,6 +60,11 @@ def record(run: Run, data: Data, fabric: Fabric) -> Iterator[Report]:
         if step % every and not last:
             yield report
             continue
+        if judge is not None and (last or (step // every) % LOOK == 0):
+            seen = judge(state.average)
+            keep_best(run, state.average, step, seen.get("kernel distance"))
+            watched |= seen
+            report = report._replace(watched=report.watched | seen)
         if writing:
             row = {"step": step, "losses": _means(held), "rate": report.rate}
             if watched:
@@ -89,6 +97,13 @@ def keep_state(run: Run, state: State) -> None:
         write_atomically(run.folder / "config.json", as_json(run.config))
     run.save_model(state.average)
     run.save_state(state)
+
+
+def keep_best(run: Run, model: Model, step: int, distance: float | None) -> None:
+    """Keeps these weights if no dreams were nearer to held-out examples than theirs. A round that a resumed run goes
+    through again changes nothing, so what is kept is the same whenever a run was killed."""
+    if distance is not None and ((best := run.best) is None or distance < best.distance):
+        run.save_best(model, Best(step, distance))
 
 
 @torch.no_grad()

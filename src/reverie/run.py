@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -49,16 +49,28 @@ def as_json(value: Any) -> bytes:
     return (json.dumps(value, indent=2) + "\n").encode()
 
 
+BEST = "best.safetensors"
+
+
+class Best(NamedTuple):
+    """Of the best weights of a run: after which round they were kept, and how far their dreams lay from held-out examples."""
+
+    step: int
+    distance: float  # squared kernel distance
+
+
 class Run:
     """One run folder. `load` reads it; the properties open its parts when they are asked for.
 
-    config.json (model, data, settings, versions), model.safetensors (the weights to use),
-    state/ (all that is needed to go on), log.jsonl, scores.json, dreams/, report.html.
+    config.json (model, data, settings, versions), model.safetensors (the weights to use), best.safetensors (those whose
+    dreams were nearest to held-out examples, of a model that is judged so), state/ (all that is needed to go on),
+    log.jsonl, scores.json, dreams/, report.html.
     """
 
-    def __init__(self, folder: Path, config: dict[str, Any]):
+    def __init__(self, folder: Path, config: dict[str, Any], at_best: bool = False):
         self.folder = folder
         self.config = config
+        self.at_best = at_best
         self._model: Model | None = None
 
     @staticmethod
@@ -106,9 +118,14 @@ class Run:
         return Run(folder, settings)
 
     @staticmethod
-    def load(path: str | Path) -> "Run":
-        """The run at `path`; BadInput in one line for anything that is not a whole and honest run folder."""
+    def load(path: str | Path, best: bool = False) -> "Run":
+        """The run at `path`; BadInput in one line for anything that is not a whole and honest run folder.
+
+        With `best`, or where `path` is that of its best.safetensors, its machine has these weights and not the last.
+        """
         folder = Path(path).absolute()
+        if folder.name == BEST:
+            folder, path, best = folder.parent, Path(path).parent, True
         if not folder.is_dir():
             raise BadInput(f"no run folder at {path}; make one with: reverie train faces --out {path}")
         file = folder / "config.json"
@@ -124,13 +141,19 @@ class Run:
         words = config["data"].get("classes") if isinstance(config["data"], dict) else None
         if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
             raise BadInput(f"{file} does not say which classes its data have; the folder is damaged")
-        run = Run(folder, config)
+        if best and not (folder / BEST).is_file():
+            raise BadInput(f"{path} has no {BEST}; they are kept of machines without a likelihood, such as a gan")
+        run = Run(folder, config, best)
         run.blank()  # settings that make no model are refused here, not later
         return run
 
     @property
     def name(self) -> str:
-        return self.folder.name
+        return f"{self.folder.name} (best)" if self.at_best else self.folder.name
+
+    def place(self, name: str) -> Path:
+        """Where lies what is said of the machine, such as its scores.json: of the best weights under another name."""
+        return self.folder / (f"best-{name}" if self.at_best else name)
 
     @property
     def seed(self) -> int:
@@ -172,7 +195,7 @@ class Run:
         return self._model
 
     def _read_model(self) -> Model:
-        path = self.folder / "model.safetensors"
+        path = self.folder / (BEST if self.at_best else "model.safetensors")
         if not path.exists():
             raise BadInput(
                 f"{self.folder} has no weights yet; go on with: reverie train … --out {self.folder} --resume"
@@ -224,19 +247,34 @@ class Run:
     def scores(self) -> list[dict[str, Any]]:
         """The rows of scores.json, [] before the run was evaluated."""
         try:
-            return json.loads((self.folder / "scores.json").read_bytes())["scores"]
+            return json.loads(self.place("scores.json").read_bytes())["scores"]
         except FileNotFoundError:
             return []
 
+    @property
+    def best(self) -> Best | None:
+        """Of the weights in best.safetensors; None where there are none."""
+        path = self.folder / BEST
+        if not path.exists():
+            return None
+        try:
+            with safe_open(path, "pt") as file:
+                told = json.loads(file.metadata()["reverie"])
+            return Best(int(told["step"]), float(told["distance"]))
+        except (SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
+            raise BadInput(f"{path} is damaged; delete it, or use another copy of the run") from error
+
     def save_model(self, model: Model) -> None:
-        tensors = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
-        write_atomically(self.folder / "model.safetensors", save(tensors))
+        write_atomically(self.folder / "model.safetensors", save(_at_rest(model.state_dict())))
+
+    def save_best(self, model: Model, best: Best) -> None:
+        about = {"reverie": json.dumps(best._asdict())}
+        write_atomically(self.folder / BEST, save(_at_rest(model.state_dict()), about))
 
     def save_state(self, state: State) -> None:
-        tensors = {k: v.detach().cpu().contiguous() for k, v in state.tensors().items()}
         # One file, so that no kill can separate the weights from the round they belong to.
         about = {"reverie": json.dumps({"step": state.step})}
-        write_atomically(self.folder / "state" / "checkpoint.safetensors", save(tensors, about))
+        write_atomically(self.folder / "state" / "checkpoint.safetensors", save(_at_rest(state.tensors()), about))
 
     def restore_state(self, state: State) -> bool:
         """Puts the saved state back; False if none was saved yet."""
@@ -249,6 +287,10 @@ class Run:
         except (KeyError, ValueError, RuntimeError, TypeError) as error:
             raise BadInput(f"{path} does not belong to this run; delete state/ to start it anew") from error
         return True
+
+
+def _at_rest(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

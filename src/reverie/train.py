@@ -20,7 +20,7 @@ from reverie.models import MODELS, made
 from reverie.progress import bar, say, training_bar
 from reverie.recording import record
 from reverie.report import write_report
-from reverie.run import Run, as_json, write_atomically
+from reverie.run import BEST, Run, as_json, write_atomically
 from reverie.training import State, fabric_for, reduce, rounds_in
 
 
@@ -144,7 +144,9 @@ def finish(run: Run, data: Data, draws: int = 500) -> Path:
     """Scores the run and writes its report; the last line said is where it lies."""
     say("measuring how good it is …")
     scores = evaluate(run.model, data, draws=draws, seed=run.seed)
-    write_atomically(run.folder / "scores.json", as_json(to_json(scores)))
+    write_atomically(run.place("scores.json"), as_json(to_json(scores)))
+    if (best := run.best) is not None and best.step < run.training.steps:
+        say(f"its dreams were nearest to held-out examples after round {best.step:,}; to see: reverie dream {_short(run.folder / BEST)}")  # fmt: skip
     say("writing the report …")
     path = write_report(run, data, scores)
     print(f"report: {_short(path)}", flush=True)

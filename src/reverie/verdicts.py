@@ -126,7 +126,7 @@ def evaluate(
     told = _other(opened, data) if data else opened.data()
     scores = measure(opened.model, told, draws=draws, seed=seed)
     if not data:
-        write_atomically(opened.folder / "scores.json", as_json(to_json(scores)))
+        write_atomically(opened.place("scores.json"), as_json(to_json(scores)))
     print(as_text(scores) if not json else dumps(to_json(scores), indent=2))
 
 
@@ -143,9 +143,7 @@ def compare(runs: tyro.conf.Positional[Annotated[tuple[str, ...], tyro.conf.arg(
     for run in opened:
         if not run.scores:
             say(f"measuring {run.name} …")
-            write_atomically(
-                run.folder / "scores.json", as_json(to_json(measure(run.model, run.data(), seed=run.seed)))
-            )
+            write_atomically(run.place("scores.json"), as_json(to_json(measure(run.model, run.data(), seed=run.seed))))
         columns.append({score.name: score for score in from_json({"scores": run.scores})})
     names = list(dict.fromkeys(name for column in columns for name in column))
     labels = [f"{run.name} ({run.config['data']['name']})" for run in opened]

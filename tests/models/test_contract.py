@@ -10,7 +10,7 @@ import torch
 from reverie.core import abilities
 from reverie.core.distributions import Distribution
 from reverie.core.errors import BadInput
-from reverie.core.model import Batch, Decodes, Encodes, Estimate, Morphs, Repairs, Surprised
+from reverie.core.model import Batch, Decodes, Encodes, Estimate, Repairs, Styled, Surprised
 from reverie.core.recipe import TrainingConfig
 from reverie.core.space import Column, Space
 from reverie.data.arrays import from_array
@@ -258,11 +258,13 @@ def test_encode_and_decode_give_distributions(case):
 def test_morph_begins_and_ends_with_what_the_model_sees(case):
     _name, model, data = case
     a, b = data.test.x(2).split(1)
-    if isinstance(model, Morphs):
-        assert abilities.morph(model, a, b, 3).shape == (3, *a.shape)
+    if isinstance(model, Styled):
+        way = abilities.morph(model, a, b, 3)
+        assert torch.equal(way[0], model.imagine(model.invert(a)))
+        assert torch.equal(way[-1], model.imagine(model.invert(b)))
         return
     if not isinstance(model, Encodes):
-        with pytest.raises(BadInput, match="cannot morph"):
+        with pytest.raises(BadInput, match="no space of its own"):
             abilities.morph(model, a, b, 3)
         return
     way = abilities.morph(model, a, b, 5)

@@ -11,6 +11,7 @@ from reverie.core.recipe import TrainingConfig
 from reverie.core.space import Space
 from reverie.data import open_data
 from reverie.maths.games import slopes
+from reverie.models import gan as family
 from reverie.models.gan import GAN, PACE, GANConfig
 from reverie.training import State, fabric_for, training, validate
 
@@ -137,6 +138,23 @@ def test_truncation_goes_from_one_picture_to_all(config):
     assert torch.equal(gan.sample(40), found[0])
     spread = [x.std(0).mean().item() for x in found]
     assert spread[0] > spread[1] > spread[2] == 0
+
+
+def test_an_inversion_knows_no_chance_and_no_portions(monkeypatch):
+    gan = GAN(
+        dataclasses.replace(STYLED, inversion=6), Space((1, 8, 8), "byte")
+    )  # its generator throws dice at every block
+    gan.generator.blocks[0][0].strength.data.fill_(0.5)
+    x, observed = gan.sample(5), torch.rand(5, 1, 8, 8) < 0.7
+    before = torch.random.get_rng_state()
+    whole = gan.invert(x, observed)
+    assert torch.equal(torch.random.get_rng_state(), before)
+    torch.manual_seed(7)
+    assert torch.equal(gan.invert(x, observed), whole)
+    quiet = GAN(dataclasses.replace(STYLED, noise=False, inversion=6), Space((1, 8, 8), "byte"))
+    whole = quiet.invert(x, observed)
+    monkeypatch.setattr(family, "AT_ONCE", 2)
+    torch.testing.assert_close(quiet.invert(x, observed), whole, atol=1e-3, rtol=1e-3)
 
 
 def test_a_mixture_has_the_ends_that_it_is_made_of():

@@ -20,6 +20,18 @@ def test_learning_curves_tell_nats_and_bits_and_leave_the_fall_out_of_the_frame(
     assert len(curves.learning([1, 2], {"critic": [1, 2], "generator": [2, 1]}, [], {}, None, curves.DARK).axes) == 2
 
 
+def test_what_was_watched_has_a_panel_each_on_one_axis():
+    seen = {"distance": ([10, 20], [50.0, 0.5]), "altered": ([5, 30], [0.0, 0.0]), "variety": ([5, 30], [0.5, 1.0])}
+    figure = curves.watched(seen, {"altered": "share altered"}, curves.LIGHT)
+    distance, altered, variety = figure.axes
+    assert [axes.get_title(loc="left") for axes in figure.axes] == ["distance", "share altered", "variety"]
+    assert distance.get_yscale() == "log"
+    assert altered.get_ylim() == (0, 1)
+    assert variety.get_ylim()[0] == 0
+    assert all(axes.get_xlim() == (0, 30) for axes in figure.axes)
+    figure.draw_without_rendering()
+
+
 def test_surprises_of_every_world_are_counted_on_one_axis():
     figure = curves.surprises({"own": [1.0, 1.1, 1.2], "noise": [9.0, 9.5]}, "bits/dim", curves.LIGHT)
     own, noise = figure.axes

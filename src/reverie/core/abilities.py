@@ -6,7 +6,9 @@ from torch import Tensor
 
 from reverie.core.distributions import Distribution
 from reverie.core.errors import BadInput
-from reverie.core.model import Decodes, Dreams, Encodes, Model, Morphs
+from reverie.core.model import Decodes, Dreams, Encodes, Model, Styled
+
+SEEN = 1000  # examples that tell the main directions
 
 
 @torch.no_grad()
@@ -32,6 +34,33 @@ def perceive(model: Model, x: Float[Tensor, "B *shape"], given: Int[Tensor, " B"
 
 
 @torch.no_grad()
+def seek(
+    model: Model, x: Float[Tensor, "B *shape"], given: Int[Tensor, " B"] | None = None
+) -> Float[Tensor, "B *point"]:
+    """(B, *point): where examples x (B, *shape) lie in the space that the model has of its own, its latent or its styles.
+    BadInput for a model that has none."""
+    if isinstance(model, Styled):
+        return model.invert(x)
+    if not isinstance(model, Encodes):
+        raise _no_space(model)
+    return perceive(model, x, given).mean
+
+
+@torch.no_grad()
+def show(model: Model, points: Float[Tensor, "B *point"], given: Int[Tensor, " B"] | None = None) -> Tensor:
+    """(B, *shape): what the model makes of points of its own space."""
+    if isinstance(model, Styled):
+        return model.imagine(points)
+    if not isinstance(model, Decodes):
+        raise _no_space(model)
+    return model.decode(points, given).mean
+
+
+def _no_space(model: Model) -> BadInput:
+    return BadInput(f"{type(model).__name__} has no space of its own to walk through; use a vae, gan or linear run")
+
+
+@torch.no_grad()
 def morph(
     model: Model,
     a: Float[Tensor, "B *shape"],
@@ -39,49 +68,56 @@ def morph(
     steps: int,
     given: tuple[Int[Tensor, " B"], Int[Tensor, " B"]] | None = None,
 ) -> Float[Tensor, "steps B *shape"]:
-    """(steps, B, *shape): what lies on the straight way in z between the examples a and b (B, *shape).
+    """(steps, B, *shape): what lies on the straight way between the examples a and b (B, *shape), in the model's own space.
 
     The ends are the model's own idea of a and b. `given`: their labels, for a model with `classes`; the label changes
-    half way. Raises BadInput for a model that cannot perceive.
+    half way. Raises BadInput for a model that has no such space.
     """
-    if isinstance(model, Morphs):
-        return model.morph(a, b, steps)
-    if not (isinstance(model, Encodes) and isinstance(model, Decodes)):
-        raise BadInput(
-            f"{type(model).__name__} cannot morph: it has no latent to walk through; use a vae or linear run"
-        )
     first, last = given if given is not None else (None, None)
-    start, end = perceive(model, a, first).mean, perceive(model, b, last).mean
+    start, end = seek(model, a, first), seek(model, b, last)
     way = torch.linspace(0, 1, steps).tolist()
-    return torch.stack([model.decode(torch.lerp(start, end, t), first if t < 0.5 else last).mean for t in way])
+    return torch.stack([show(model, torch.lerp(start, end, t), first if t < 0.5 else last) for t in way])
 
 
 @torch.no_grad()
 def traverse(
     model: Model,
-    z: Float[Tensor, " Z"],
-    directions: Float[Tensor, "n Z"],
+    point: Float[Tensor, " *point"],
+    directions: Float[Tensor, "n *point"],
     reach: float = 3.0,
     steps: int = 7,
     given: int = 0,
 ) -> Float[Tensor, "n steps *shape"]:
-    """(directions, steps, *shape): p(x|z) means along each direction (n, Z) through z (Z,), from -reach to +reach;
-    of a model with `classes`, all with the one label that is given."""
-    if not isinstance(model, Decodes):
-        raise BadInput(f"{type(model).__name__} has no latent directions; use a vae or linear run")
-    way = torch.linspace(-reach, reach, steps).view(1, -1, 1)
-    grid = z + way * directions[:, None, :]
-    labels = torch.full((grid.shape[:2].numel(),), given, device=z.device) if model.classes else None
-    return model.decode(grid.flatten(0, 1), labels).mean.unflatten(0, grid.shape[:2])
+    """(directions, steps, *shape): what the model makes of the way along each direction through a point of its own space,
+    from -reach to +reach; of a model with `classes`, all with the one label that is given."""
+    way = torch.linspace(-reach, reach, steps, device=point.device).view(1, -1, *[1] * point.dim())
+    grid = (point + way * directions.unsqueeze(1)).flatten(0, 1)
+    labels = torch.full((len(grid),), given, device=point.device) if model.classes else None
+    return show(model, grid, labels).unflatten(0, (len(directions), steps))
 
 
 @torch.no_grad()
 def main_directions(
     model: Model, x: Float[Tensor, "B *shape"], n: int, given: Int[Tensor, " B"] | None = None
-) -> tuple[Float[Tensor, " Z"], Float[Tensor, "k Z"]]:
-    """The centre (Z,) and the n principal directions (n, Z) of what the model perceives in x, one standard deviation long."""
-    z = perceive(model, x, given).mean
-    centre = z.mean(0)
-    _, spread, axes = torch.linalg.svd(z - centre, full_matrices=False)
-    n = min(n, len(axes))
-    return centre, axes[:n] * (spread[:n, None] / len(z) ** 0.5)
+) -> tuple[Float[Tensor, " *point"], Float[Tensor, "k *point"]]:
+    """The centre (*point) of where the examples x lie in the model's own space, and the n directions (n, *point) in which they
+    differ most there, one standard deviation long.
+
+    A model that would have to seek each of them draws as many points instead, always the same ones, and the directions are those in which what
+    it makes of them differs most: principal components of dreams, and for each the mean shift of the points that goes
+    with it (Härkönen, Hertzmann, Lehtinen & Paris 2020, arXiv 2004.02546, as they do where points come from a Gaussian).
+    """
+    if isinstance(model, Styled):
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            points = model.styles(len(x))
+            made = model.imagine(points).flatten(1)
+    else:
+        points = perceive(model, x, given).mean
+        made = points.flatten(1)
+    centre = points.mean(0)
+    how, spread, _ = torch.linalg.svd(made - made.mean(0), full_matrices=False)
+    n = min(n, int((spread > 1e-6 * spread[:1]).sum()), points[0].numel())
+    # Columns of `how` have length 1: as coordinates of standard deviation 1 they are longer by the root of their number.
+    shifts = how[:, :n].T @ (points - centre).flatten(1) / len(points) ** 0.5
+    return centre, shifts.unflatten(1, points.shape[1:])

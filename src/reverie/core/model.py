@@ -72,6 +72,9 @@ class Model(nn.Module, ABC):
     classes: int = 0  # labels that everything it does is conditional on; 0: none
     kinds: ClassVar[tuple[str, ...]] = ("bit", "byte", "real")  # the spaces the family can model
     repairs_quickly: bool = True  # so that a report can afford some hundreds of repairs
+    judged_by_dreams: bool = (
+        False  # no loss of its tells how good it is: the best weights, by their dreams, are kept too
+    )
     reducible: bool = False  # its nets may compute in bfloat16 while it learns: it calls them under `nets()`
     reduced: bool = False  # they do
 
@@ -143,10 +146,21 @@ class Dreams(Protocol):
 
 
 @runtime_checkable
-class Morphs(Protocol):
-    """Walks by itself from the examples a to b (B, *shape): (steps, B, *shape)."""
+class Styled(Protocol):
+    """Makes examples from points of a space of its own, without a law: it draws points, shows what they make, and seeks
+    those that make given examples."""
 
-    def morph(self, a: Tensor, b: Tensor, steps: int) -> Tensor: ...
+    def styles(self, n: int) -> Tensor:
+        """(n, *point) as they are behind n dreams."""
+        ...
+
+    def imagine(self, styles: Tensor) -> Tensor:
+        """(n, *shape) what they make."""
+        ...
+
+    def invert(self, x: Tensor) -> Tensor:
+        """(B, *point) of examples x (B, *shape)."""
+        ...
 
 
 @runtime_checkable

@@ -18,6 +18,8 @@ from reverie.evaluation.scores import Score, score
 
 FEWEST = 12  # examples in a set, below which sets are not compared
 FITTED_ON = 1000  # training examples that feature extractors see
+LOOKS = 250  # dreams, and held-out examples at most, that are looked at while a model learns
+KNOWN = 1000, 2**23  # training examples that these are compared with, and their numbers, at most
 
 
 class Examples(NamedTuple):
@@ -42,7 +44,7 @@ class Examples(NamedTuple):
             return self
         kept = self.observed.flatten(1).all(1)
         groups = None if self.groups is None else self.groups[kept.numpy()]
-        return Examples(self.x[kept], groups, None, None if self.labels is None else self.labels[kept])
+        return Examples.of(self.x[kept], groups, None, None if self.labels is None else self.labels[kept])
 
     @property
     def errors_over(self) -> list[str]:
@@ -54,6 +56,55 @@ class Seen(NamedTuple):
 
     features: Features
     groups: NDArray[Any] | None
+
+
+class Judge:
+    """Looks at a model's dreams while it learns: always the same few, beside validation examples.
+
+    >>> from reverie.data import open_data
+    >>> from reverie.models.noise import Noise, NoiseConfig
+    >>> data = open_data("digits")
+    >>> judge = Judge.of(data, seed=0)
+    >>> sorted(judge(Noise(NoiseConfig(), data.space)))
+    ['kernel distance', 'memorisation']
+    """
+
+    def __init__(self, train: Examples, held: Examples, seed: int):
+        self.train, self.held, self.seed = train, held, seed
+        self.extractors = list(_extractors(train.x[:FITTED_ON]).values())
+        self.real = [_see(held, extractor) for extractor in self.extractors]
+
+    @staticmethod
+    def of(data: Any, seed: int) -> "Judge | None":
+        """Of a Data; None where it has too few whole examples, or none that could be compared."""
+        if len(data.space.shape) not in (1, 3) or not len(data.valid):
+            return None
+        sizes = min(KNOWN[0], KNOWN[1] // data.space.dims), LOOKS
+        train, held = (
+            Examples.of(split.x(n), split.groups, split.observed(n)).whole
+            for split, n in zip((data.train, data.valid), sizes, strict=True)
+        )
+        return None if min(len(train.x), len(held.x)) < FEWEST else Judge(train, held, seed)
+
+    @torch.no_grad()
+    def __call__(self, model: Model) -> dict[str, float]:
+        """The kernel distance, of pictures the sum of that in coarse shape and that in texture, which is one under the
+        sum of both kernels; and how new the dreams are. Global random state stays as it was."""
+        with torch.random.fork_rng():
+            dreams = _draw(model.sample, LOOKS, self.seed)
+        if not dreams.isfinite().all():
+            return {}
+        groups = self.held.groups
+        distance = sum(
+            pictures.kernel_distance(real.features, extractor(dreams), groups).value
+            for real, extractor in zip(self.real, self.extractors, strict=True)
+        )
+        known, new, own = (x.cpu().numpy() for x in (self.train.x, self.held.x, dreams))
+        try:
+            ratio = pictures.memorisation(known, new, own, groups, known.ndim == 4).value
+        except BadInput:  # a world in which nothing is new
+            return {"kernel distance": distance}
+        return {"kernel distance": distance, "memorisation": ratio}
 
 
 def score_dreams(model: Model, noise: Model, train: Examples, held: Examples, count: int, seed: int) -> list[Score]:

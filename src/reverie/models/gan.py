@@ -24,6 +24,7 @@ from reverie.nets.style import StyleGenerator, crossed, truncated
 
 PACE = 5.0  # the share of altered pictures can go from 0 to 1 in a fifth of the run
 STARTS = 64  # dreams from which an inversion chooses where to begin
+AT_ONCE = 256  # examples whose styles are sought side by side
 SMALL = 400  # entries of a picture
 FEW = 5000  # examples, which a critic soon knows by heart
 MEMORY = 0.005  # half-life of what is remembered of the critic's judgements, as a share of the run
@@ -76,6 +77,7 @@ class GAN(Model):
     Config = GANConfig
     kinds = ("byte", "real")
     repairs_quickly = False  # a descent for each draw
+    judged_by_dreams = True
     reducible = True
     strength: Tensor
     judged: Tensor
@@ -209,24 +211,23 @@ class GAN(Model):
         starts: Float[Tensor, "B L S"] | None = None,
     ) -> Float[Tensor, "B L S"]:
         """(B, L, S) styles that make examples like x, as far as it was observed, sought by descent from `starts`; without
-        these, from the nearest of some dreams, always the same ones."""
-        if starts is None:
-            with torch.random.fork_rng():
-                torch.manual_seed(0)
+        these, from the nearest of some dreams, always the same ones. Nothing here depends on chance."""
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            if starts is None:
                 starts = self._nearest(x, observed)
-        return invert(self.generator, self.critic.features, starts, x, observed, self.config.inversion)
+            found = []
+            for i in range(0, len(x), AT_ONCE):
+                part = slice(i, i + AT_ONCE)
+                seen = None if observed is None else observed.expand_as(x)[part]
+                sought = starts[part], x[part], seen, self.config.inversion
+                found.append(invert(self.generator, self.critic.features, *sought))
+        return torch.cat(found)
 
     def _nearest(self, x: Tensor, observed: Tensor | None) -> Float[Tensor, "B L S"]:
         """Of some dreams, the styles of the one that is most like x."""
         styles = self.styles(STARTS)
         return styles[nearest(self.generator(styles), x, observed)]
-
-    def morph(
-        self, a: Float[Tensor, "B *shape"], b: Float[Tensor, "B *shape"], steps: int
-    ) -> Float[Tensor, "steps B *shape"]:
-        """(steps, B, *shape): what lies on the straight way between the styles of a and b."""
-        start, end = self.invert(a), self.invert(b)
-        return torch.stack([self.imagine(torch.lerp(start, end, t)) for t in torch.linspace(0, 1, steps).tolist()])
 
     def repair(
         self,

@@ -32,6 +32,7 @@ class PerClass(Labelled):
             raise BadInput("a machine for each class is told no labels; leave --model.classes out")
         self.machines: Any = nn.ModuleList(family(config, space) for _ in range(classes))
         self.repairs_quickly = bool(self.machines[0].repairs_quickly)
+        self.judged_by_dreams = bool(self.machines[0].judged_by_dreams)
         self.reducible = bool(self.machines[0].reducible)
 
     def learners(self) -> dict[str, Any]:

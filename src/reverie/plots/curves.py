@@ -66,6 +66,34 @@ def learning(
     return figure
 
 
+def watched(seen: Mapping[str, tuple[ArrayLike, ArrayLike]], explained: Mapping[str, str], ink: Ink) -> Figure:
+    """What a machine saw of its own learning, by name: rounds (T,) and values (T,), a small panel each on the same axis.
+
+    `explained` says by name what it is. What is always above zero and has fallen tenfold is drawn on a logarithmic axis.
+    """
+    figure, panels = _panels(len(seen), 1.35, ink)
+    last = max(float(np.max(rounds)) for rounds, _ in seen.values())
+    for axes, (name, (rounds, values)) in zip(panels, seen.items(), strict=True):
+        y = np.asarray(values, dtype=float)
+        axes.plot(
+            np.asarray(rounds, dtype=float), y, color=ink.first, lw=1.1, marker="o" if len(y) < 30 else None, ms=3
+        )
+        if y.min() > 0 and y.max() > 10 * y.min():
+            axes.set_yscale("log")
+            axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 3.0), numticks=5))
+            axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:,.9g}"))
+            axes.yaxis.set_minor_formatter(NullFormatter())
+            axes.minorticks_off()
+        elif y.min() >= 0:
+            axes.set_ylim(0, 1.08 * y.max() or 1)
+        axes.set_xlim(0, last)
+        axes.set_title(explained.get(name, name), loc="left", fontsize=10.5, family=SERIF, color=ink.text)
+    for axes in panels[:-1]:
+        axes.tick_params(axis="x", labelbottom=False)
+    panels[-1].set_xlabel("round")
+    return figure
+
+
 def surprises(found: Mapping[str, ArrayLike], unit: str, ink: Ink) -> Figure:
     """A histogram of surprise (n,) for each world in `found`, one above the other on the same axis.
 

@@ -27,7 +27,7 @@ def write_report(run: Run, data: Data, scores: list[Score]) -> Path:
         scene = Scene(run, data, scores)
     rooms: list[Room] = [
         world.title, world.chance, world.data, motion.subjects, motion.attractor, motion.rhythms, motion.beside, dreams.learning, dreams.fresh, styles.boldness, styles.mixing, styles.real, dreams.walk, dreams.directions, layers.layers,
-        senses.perceiving, senses.mending, senses.surprise, records.learned, records.scores, records.settled,
+        senses.perceiving, senses.mending, senses.surprise, records.learned, records.watched, records.scores, records.settled,
     ]  # fmt: skip
     made = [_visited(room, scene) for room in rooms]
     title, *rest = [html for html in made if html is not None]
@@ -36,7 +36,7 @@ def write_report(run: Run, data: Data, scores: list[Score]) -> Path:
     )
     description = f"What a {run.config['model']} machine learned from {data.name}"
     page = document(f"Dreams of {data.name}", description, data.space.kind, title, el("main", *rest), "\n", end)
-    path = run.folder / "report.html"
+    path = run.place("report.html")
     write_atomically(path, page.encode("utf-8"))
     return path
 

@@ -6,13 +6,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from reverie.core.abilities import dream, main_directions, morph, traverse
+from reverie.core.abilities import SEEN, dream, main_directions, morph, traverse
+from reverie.evaluation.directions import label_directions
 from reverie.plots import pictures
 from reverie.plots.curves import scatter
 from reverie.report.page import Html, drawing, el, figure, number, rows, say, section, tile, tiles
 from reverie.report.scene import ROW, Scene
 
 STEPS = 9  # of a walk
+REACH = 2.5  # standard deviations to both sides of the centre
 
 
 def learning(scene: Scene) -> Html | None:
@@ -124,7 +126,7 @@ def _memory(scene: Scene) -> str | None:
 
 def walk(scene: Scene) -> Html | None:
     """Between two real examples."""
-    if not scene.perceives or not (scene.pictures or scene.points):
+    if not scene.roams or not (scene.pictures or scene.points):
         return None
     ends = scene.spread(8)
     if len(ends) < 2:
@@ -155,21 +157,32 @@ def walk(scene: Scene) -> Html | None:
 
 def directions(scene: Scene) -> Html | None:
     """What single directions of the latent space do."""
-    if not scene.perceives or not scene.pictures or not len(scene.train):
+    if not scene.roams or not scene.pictures or not len(scene.train):
         return None
     given = scene.data.train.labels if scene.model.classes else None
-    given = None if given is None else given[: len(scene.train[:1000])]
-    centre, ways = main_directions(scene.model, scene.train[:1000], 6, given)
+    given = None if given is None else given[:SEEN]
+    centre, ways = main_directions(scene.model, scene.data.train.x(SEEN), 6, given)
     if not len(ways):
         return None
     usual = 0 if given is None else int(given.mode().values)
-    seen = traverse(scene.model, centre, ways, reach=2.5, steps=STEPS, given=usual)
+    seen = traverse(scene.model, centre, ways, REACH, STEPS, usual)
     shown = {f"{i + 1}": scene.paint(row) for i, row in enumerate(seen)}
+    middle, what = ("perceives", "training pictures") if scene.perceives else ("dreams", "its dreams")
     caption = (
-        "In the middle, the picture at the centre of all that the machine perceives. Each row goes along one direction, 2.5 "
-        "standard deviations to both sides; the first is the one in which training pictures differ most. Nobody named these."
+        f"In the middle, the picture at the centre of all that the machine {middle}. Each row goes along one direction, {REACH} "
+        f"standard deviations to both sides; the first is the one in which {what} differ most. Nobody named these."
     )
-    return section("directions", "The directions of its world", figure(rows(shown, "direction", scene.scale), caption))
+    parts = [figure(rows(shown, "direction", scene.scale), caption)]
+    if named := label_directions(scene.model, scene.data):
+        seen = traverse(scene.model, centre, torch.stack(list(named.values())), REACH, STEPS)
+        shown = {name: scene.paint(row) for name, row in zip(named, seen, strict=True)}
+        parts.append(
+            figure(
+                rows(shown, "direction of a label", scene.scale),
+                "The same towards what people have named: each row goes straight across the plane that parts pictures of that label, at its right end, from all others.",
+            )
+        )
+    return section("directions", "The directions of its world", *parts)
 
 
 def _plane(scene: Scene, x: Tensor) -> np.ndarray:

@@ -12,6 +12,7 @@ from reverie.models import MODELS
 from reverie.plots import curves
 from reverie.report.page import Html, drawing, el, figure, number, say, section, settings, table
 from reverie.report.scene import Scene
+from reverie.run import BEST
 
 # What the names of scores mean, for someone who meets them for the first time; others speak for themselves.
 MEANING = {
@@ -33,6 +34,14 @@ MEANING = {
     "pe_20": "squared error of forecasts 20 steps ahead",
     "memorisation": "how new dreams are: 0 copies, 1 as new as the world",
 }
+# The same of what a machine watches while it learns.
+WATCHED = {
+    "by heart": "how far the critic knows its examples by heart: 0 not at all, 1 wholly",
+    "altered": "share of the pictures that are altered before the critic sees them",
+    "variety": "how much dreams differ from each other: 1 as real examples do, 0 collapse",
+    "kernel distance": "dreams against validation examples: 0 no difference",
+    "memorisation": MEANING["memorisation"],
+}
 
 
 def learned(scene: Scene) -> Html | None:
@@ -53,9 +62,39 @@ def learned(scene: Scene) -> Html | None:
         return curves.learning(rounds, losses, at, valid, dims, ink, likelihood, scene.model.explained())
 
     caption = (
-        "Lower is better. Where the two lines part, the machine learns its examples by heart rather than their world."
+        "Each side lowers its own loss, and what one gains the other loses: neither tells how good the dreams are. Where the "
+        "critic's two lines part, it learns its examples by heart rather than their world."
+        if scene.model.judged_by_dreams
+        else "Lower is better. Where the two lines part, the machine learns its examples by heart rather than their world."
     )
     return section("curves", "How it learned", figure(drawing(draw, "learning curves"), caption))
+
+
+def watched(scene: Scene) -> Html | None:
+    """What the machine saw of its own learning, and which weights were the best."""
+    seen: dict[str, tuple[list[int], list[float]]] = {}
+    for row in scene.run.log:
+        for name, value in row.get("watched", {}).items():
+            rounds, values = seen.setdefault(name, ([], []))
+            rounds.append(row["step"])
+            values.append(value)
+    if not seen or max(len(rounds) for rounds, _ in seen.values()) < 2:
+        return None
+    made = drawing(lambda ink: curves.watched(seen, WATCHED, ink), "what it saw of its own learning")
+    told = "Now and then it was shown examples that it does not learn from, and what it dreamt was held against them."
+    parts = [figure(made, told)]
+    if (best := scene.run.best) is not None:
+        last = best.step == scene.run.training.steps
+        parts.append(
+            say("No earlier dreams lay nearer to these examples than those of the last round.")
+            if last
+            else say(
+                f"Its dreams lay nearest to these examples after round {best.step:,}, of {scene.run.training.steps:,}. "
+                "The weights of that round are kept beside the last; every command takes ", el("code", BEST),
+                " of this folder in the folder's place.",
+            )
+        )  # fmt: skip
+    return section("watched", "What it saw of itself", *parts)
 
 
 def scores(scene: Scene) -> Html | None:

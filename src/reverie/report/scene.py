@@ -9,7 +9,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from reverie.core.model import Decodes, Encodes, Surprised
+from reverie.core.model import Decodes, Encodes, Styled, Surprised
 from reverie.data import Data
 from reverie.data.codecs import Bits
 from reverie.evaluation import Score, density
@@ -61,6 +61,11 @@ class Scene:
     @property
     def perceives(self) -> bool:
         return isinstance(self.model, Encodes) and isinstance(self.model, Decodes)
+
+    @property
+    def roams(self) -> bool:
+        """Has the machine a space of its own, in which it finds examples and of which it shows every point?"""
+        return self.perceives or isinstance(self.model, Styled)
 
     @property
     def imagines(self) -> bool:

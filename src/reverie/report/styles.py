@@ -7,10 +7,11 @@ from torch import Tensor
 from reverie.models.gan import GAN
 from reverie.nets.style import StyleGenerator, truncated
 from reverie.plots import pictures
-from reverie.report.page import Html, el, figure, rows, say, section
+from reverie.report.page import Html, el, figure, image, rows, say, section
 from reverie.report.scene import ROW, Scene
 
 PSI = (0.0, 0.3, 0.5, 0.7, 0.85, 1.0)
+GRIDS = (1.0, 0.7)
 PARENTS = 6  # of a side of the mixing table
 STOPS, BETWEEN = 6, 12  # of the film: dreams it passes, and pictures from one to the next
 
@@ -26,9 +27,12 @@ def boldness(scene: Scene) -> Html | None:
         for psi in PSI
     }
     caption = "Each column is one dream. At ψ = 0 all are the mean of what it can make; at 1 they are as it learned to make them. Between, what is rare goes first."
-    return section(
-        "boldness", "How bold", figure(rows(shown, "dreams at several ψ", scene.scale), caption), _film(scene, model)
-    )
+    grids = []
+    for psi in GRIDS:
+        dreams = pictures.grid(scene.paint(model.sample(4 * ROW, psi=psi)), ROW, 4, scene.scale)
+        grids.append(figure(image(dreams, f"dreams at ψ = {psi:g}"), f"{4 * ROW} dreams at ψ = {psi:g}, not chosen."))
+    sweep = figure(rows(shown, "dreams at several ψ", scene.scale), caption)
+    return section("boldness", "How bold", sweep, *grids, _film(scene, model))
 
 
 def mixing(scene: Scene) -> Html | None:
