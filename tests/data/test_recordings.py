@@ -147,7 +147,7 @@ def test_a_test_set_of_its_own(tmp_path):
         (WALK[:12], {}, "fewer than 20 steps"),
         (np.array([["a"]]), {}, "not numbers"),
         (WALK, {"kinds": "count"}, "other numbers than 0, 1, 2"),
-        (WALK, {"kinds": "a=real"}, "all channels"),
+        (WALK, {"kinds": "a=real"}, "no column .a.; it has 1, 2, 3"),
         (WALK, {"window": 1}, "below its least value 2"),
         (WALK, {"binarise": "static"}, "no use for"),
         (WALK, {"test": "nowhere.npy"}, "is no file"),

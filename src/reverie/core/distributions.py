@@ -228,6 +228,7 @@ class Lattice(Factorised):
         return x[0] if n is None else x
 
     def terms(self, x: Tensor) -> Tensor:
+        x = x.expand(torch.broadcast_shapes(x.shape, self.log_p.shape[:-1]))
         log_p = self.log_p.expand(*x.shape, -1)
         return log_p.gather(-1, self.levels(x).unsqueeze(-1)).squeeze(-1)
 

@@ -18,7 +18,8 @@ from reverie.core.shallow import Shallow
 from reverie.core.space import Space
 from reverie.models.innovations import Innovations, turn
 from reverie.nets.cells import CellName, cell, manifold_attraction
-from reverie.nets.observations import ObservationName, observation
+from reverie.nets.modalities import observation_of
+from reverie.nets.observations import ObservationName
 from reverie.nets.recurrence import growth
 
 FAR = 1e3  # a state that is nowhere near data of about unit variance
@@ -70,7 +71,7 @@ class Recurrent(Innovations):
     """
 
     Config = RecurrentConfig
-    kinds = ("real", "count")
+    kinds = ("real", "count", "mixed")
     reach: Tensor  # () steps on both sides over which what pulls is smoothed
     rested: Tensor  # (S,) rounds in which a member did not learn, because its loss or gradient was not finite
     alpha: Tensor  # (S,) of forcing, while it adapts
@@ -87,7 +88,7 @@ class Recurrent(Innovations):
         if config.remembering > latent:
             raise BadInput(f"{config.remembering} remembering units are more than the {latent} there are")
         self.cell = cell(config.cell, self.members, latent, config.hidden)
-        self.seen = observation(config.observation, space.kind, self.members, latent, channels)
+        self.seen = observation_of(space, config.observation, self.members, latent)
         self.C = nn.Parameter(0.1 * torch.randn(self.members, config.inputs, latent)) if config.inputs else None
         self.register_buffer("reach", torch.tensor(max(config.smooth, 0)))
         self.register_buffer("diverged", torch.zeros(self.members, dtype=torch.bool))
@@ -107,7 +108,12 @@ class Recurrent(Innovations):
             )
         self.seen.prepare(told.x, told.observed)
         if self.config.smooth < 0:
-            self.reach.fill_(0 if told.observed is not None else smoothing(told.x))
+            self.reach.fill_(0 if told.observed is not None else smoothing(told.x[..., self._smoothed]))
+
+    @property
+    def _smoothed(self) -> list[bool]:
+        """Which channels are smoothed: of those of different kinds, the real ones."""
+        return [c.kind == "real" for c in self.space.columns] or [True] * self.space.shape[1]
 
     def phases(self, batch: Batch, step: int) -> Iterator[Phase]:
         # To each member its own share of the examples.
@@ -133,6 +139,7 @@ class Recurrent(Innovations):
                 raise BadInput("what has holes is not smoothed; leave --model.smooth out")
             pulling = torch.einsum("ts,s...->t...", parabolas(len(x), reach).to(x), x)
             pulling = pulling.clamp(min=0) if self.space.kind == "count" else pulling
+            pulling = torch.where(torch.tensor(self._smoothed, device=x.device), pulling, x)
         states = self.forced(pulling, observed, inputs, self.weight(x, observed, step))
         return states, self.nats(states, x, observed).sum(0).mean(-1)
 
@@ -197,7 +204,7 @@ def smoothing(x: Float[Tensor, "W T N"]) -> int:
     """
     steps = x.shape[1]
     most = min(FARTHEST, (steps - 1) // 4)
-    if most < 2:
+    if most < 2 or not x.shape[2]:
         return 0
     middle = slice(most, steps - most)  # where no window is cut short
     spread = x.var((0, 1)).clamp(min=1e-12)
