@@ -73,6 +73,13 @@ class Space:
         return len(self.shape) == 2
 
     @property
+    def numbers(self) -> list[int]:
+        """Which entries along the last axis are numbers, not categories."""
+        if not self.columns:
+            return list(range(self.shape[-1]))
+        return [i for i, column in enumerate(self.columns) if not column.levels]
+
+    @property
     def lattice(self) -> Tensor | None:
         """(levels,) every value an entry can take, in model units; None where there are infinitely many."""
         if self.kind == "byte":
