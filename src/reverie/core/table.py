@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from reverie.core.distributions import Factorised, Lattice
+from reverie.core.distributions import Factorised, Gaussian, Lattice, Noisy
+from reverie.core.lattice import draw_levels
 
 
 class Category(Lattice):
@@ -36,6 +37,17 @@ class Category(Lattice):
 
     def levels(self, x: Tensor) -> Tensor:
         return x.long()
+
+    def _joint(self, y: Tensor, noise: float) -> Tensor:
+        """(L, *shape) nats of each level and of y, which is its number and Gaussian noise."""
+        seen = Gaussian(y.unsqueeze(-1), y.new_tensor(math.log(noise))).terms(self.values)
+        return (self.log_p + seen).movedim(-1, 0)
+
+    def denoise(self, y: Tensor, noise: float) -> Tensor:
+        return self.values[draw_levels(self._joint(y, noise).movedim(0, -1)).squeeze(-1)]
+
+    def blurred(self, noise: float) -> Factorised:
+        return Noisy(self, noise, lambda y: self._joint(y, noise))
 
 
 class Ordered(Category):
@@ -108,3 +120,7 @@ class Table(Factorised):
 
     def denoise(self, y: Tensor, noise: float) -> Tensor:
         return self._each(lambda part, c: part.denoise(y[..., c], noise))
+
+    def blurred(self, noise: float) -> "Table | None":
+        parts = [part.blurred(noise) for part in self.parts]
+        return None if None in parts else Table([part for part in parts if part is not None], self.columns)
