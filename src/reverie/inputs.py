@@ -85,7 +85,9 @@ def _mixed(run: Run, array: np.ndarray, path: Path) -> Tensor:
         whole = column.kind == "real" or bool(((seen >= 0) & (seen == seen.round())).all())
         if not (whole and bool((seen.abs() <= top).all() & seen.isfinite().all())):
             wanted = "finite numbers" if column.kind == "real" else f"whole numbers from 0 to {top}"
-            raise BadInput(f"{path}: channel {column.name!r} holds other values than {wanted}; NaN is what was not measured")
+            raise BadInput(
+                f"{path}: channel {column.name!r} holds other values than {wanted}; NaN is what was not measured"
+            )
     return raw
 
 

@@ -184,7 +184,9 @@ def _other(run: Run, source: str) -> Data:
         return open_like(Path(source), codec)
     window = run.space.shape[0] if run.space.is_series else None
     spec = run.config["data"]["spec"]
-    asked = {key: spec[key] for key in ("kinds", "drop", "trial", "label", "inputs") if run.space.columns and key in spec}
+    asked = {
+        key: spec[key] for key in ("kinds", "drop", "trial", "label", "inputs") if run.space.columns and key in spec
+    }
     told = opened_with(source, DataConfig(window=window, **asked))
     if told.space != run.space or (isinstance(codec, Table) and getattr(told.codec, "levels", ()) != codec.levels):
         raise BadInput(f"{told.name} has examples {told.space}, and {run.name} was trained on {run.space}")

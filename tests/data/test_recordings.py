@@ -235,7 +235,10 @@ def test_channels_of_one_kind_are_what_they_were(tmp_path):
     rows = [f"{i % 3},{i % 7}" for i in range(60)]
     assert open_csv(tmp_path, ["a,b", *rows]).space.kind == "count"
     assert open_csv(tmp_path, ["a,b", *rows], kinds="real").space.kind == "real"
-    assert [c.kind for c in open_csv(tmp_path, ["a,b", *rows], kinds="a=category").space.columns] == ["category", "count"]
+    assert [c.kind for c in open_csv(tmp_path, ["a,b", *rows], kinds="a=category").space.columns] == [
+        "category",
+        "count",
+    ]
     assert open_csv(tmp_path, ["a,b", *(f"{np.sin(i):.3f},{i % 7 - 3}" for i in range(60))]).space.kind == "real"
 
 
@@ -247,7 +250,11 @@ def test_channels_of_an_array_are_of_several_kinds_where_they_are_said_to_be(tmp
     assert data.codec.levels[1] == ("0", "1", "2")
     named = {"x": x.reshape(4, 100, 3), "channels": np.array(["volts", "stage", "spikes"])}
     data = opened(tmp_path, named, "a.npz", kinds="stage=ordered")
-    assert [(c.name, c.kind) for c in data.space.columns] == [("volts", "real"), ("stage", "ordered"), ("spikes", "count")]
+    assert [(c.name, c.kind) for c in data.space.columns] == [
+        ("volts", "real"),
+        ("stage", "ordered"),
+        ("spikes", "count"),
+    ]
     assert len(data.train.trials) == 4
     np.testing.assert_array_equal(data.train.trials[0].x, x[:80].astype("f4"))
 

@@ -23,7 +23,9 @@ class Column:
 
     def __post_init__(self) -> None:
         if self.kind not in get_args(ColumnKind):
-            raise BadInput(f"column {self.name!r} is of unknown kind {self.kind!r}; use real, count, category or ordered")
+            raise BadInput(
+                f"column {self.name!r} is of unknown kind {self.kind!r}; use real, count, category or ordered"
+            )
         if (self.levels > 0) != (self.kind in ("category", "ordered")):
             raise BadInput(
                 f"column {self.name!r} is {self.kind} with {self.levels} levels; only categories have levels"

@@ -227,7 +227,10 @@ class Table:
 def _table_from_json(columns: list[Any]) -> Table | None:
     for column in columns:
         match column:
-            case [str(), "real" | "count" | "category" | "ordered", [*names], mean, scale] if {type(mean), type(scale)} <= {
+            case [str(), "real" | "count" | "category" | "ordered", [*names], mean, scale] if {
+                type(mean),
+                type(scale),
+            } <= {
                 int,
                 float,
             } and all(type(name) is str for name in names):

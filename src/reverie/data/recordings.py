@@ -91,7 +91,9 @@ def _from_arrays(path: Path, config: DataConfig, seen: Table | None) -> Recordin
     if "x" not in arrays and len(arrays) == 1:
         arrays, unknown = {"x": next(iter(arrays.values()))}, []
     if "x" not in arrays or unknown:
-        raise BadInput(f"{path} holds {', '.join(arrays)}; a recording has x, and perhaps inputs, subjects, lengths, channels")
+        raise BadInput(
+            f"{path} holds {', '.join(arrays)}; a recording has x, and perhaps inputs, subjects, lengths, channels"
+        )
     x = _numbers(arrays["x"], f"{path}: x")
     inputs = _numbers(arrays["inputs"], f"{path}: inputs") if "inputs" in arrays else None
     if inputs is not None and (inputs.shape[:-1] != x.shape[:-1] or np.isnan(inputs).any()):
@@ -119,7 +121,9 @@ def _written(path: Path, x: np.ndarray, channels: np.ndarray | None) -> Sheet:
     """An array as a table of texts."""
     names = list(map(str, range(1, x.shape[-1] + 1) if channels is None else channels.tolist()))
     if len(set(names)) != x.shape[-1] or len(names) != x.shape[-1]:
-        raise BadInput(f"{path}: channels are {', '.join(names)[:80]}; give each of the {x.shape[-1]} a name of its own")
+        raise BadInput(
+            f"{path}: channels are {', '.join(names)[:80]}; give each of the {x.shape[-1]} a name of its own"
+        )
     rows = [["" if v != v else f"{v:.17g}" for v in row] for row in x.reshape(-1, x.shape[-1]).tolist()]
     return Sheet(path, names, rows, [f"step {i + 1}" for i in range(len(rows))])
 

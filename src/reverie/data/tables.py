@@ -168,7 +168,9 @@ def as_they_are(sheet: Sheet, names: Sequence[str], kinds: dict[str, str]) -> Ta
         elif kind in ("category", "ordered"):
             known = _levels(sheet.cells(name))
         if kind == "ordered" and name in kinds and "<" not in kinds[name] and None in map(as_number, known):
-            raise BadInput(f"the order of the words in {name!r} is not known; say --data.kinds '{name}={'<'.join(known[:4])}'")
+            raise BadInput(
+                f"the order of the words in {name!r} is not known; say --data.kinds '{name}={'<'.join(known[:4])}'"
+            )
         levels.append(known)
         columns.append(Column(name, kind, len(known)))
     return Table(tuple(columns), tuple(levels), (0.0,) * len(names), (1.0,) * len(names))
@@ -212,7 +214,9 @@ def asked(sheet: Sheet, config: DataConfig) -> tuple[dict[str, str], set[str]]:
     for part in listed(config.kinds):
         name, _, kind = (word.strip() for word in part.rpartition("="))
         if (kind not in get_args(ColumnKind) and "<" not in kind) or not name:
-            raise BadInput(f"--data.kinds {part!r} is not NAME=real, NAME=count, NAME=category, NAME=ordered or NAME=a<b<c")
+            raise BadInput(
+                f"--data.kinds {part!r} is not NAME=real, NAME=count, NAME=category, NAME=ordered or NAME=a<b<c"
+            )
         kinds[name] = kind
     for name in [*dropped, *kinds, *([config.label] if config.label else [])]:
         if name not in sheet.names:

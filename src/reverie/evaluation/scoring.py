@@ -82,8 +82,8 @@ def _orbits(model: RunsFreely, data: Any) -> list[Score]:
     runs = torch.where(model.diverged.view(-1, 1, 1), torch.nan, model.free_run(len(test))[:, 0])
     x = data.codec.to_model(torch.from_numpy(np.asarray(test))).unsqueeze(0)
     foreseen = model.foresee(x.to(runs), AHEAD)[:, 0]
-    known = [np.asarray(part, float)[:, numbers] for part in (train, test)]
-    rows = series.table(*known, world(runs), {AHEAD: world(foreseen)})
+    known, held = (np.asarray(part, float)[:, numbers] for part in (train, test))
+    rows = series.table(known, held, world(runs), {AHEAD: world(foreseen)})
     return series.scores(rows)
 
 

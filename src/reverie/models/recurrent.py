@@ -18,7 +18,7 @@ from reverie.core.shallow import Shallow
 from reverie.core.space import Space
 from reverie.models.innovations import Innovations, turn
 from reverie.nets.cells import CellName, cell, manifold_attraction
-from reverie.nets.modalities import observation_of
+from reverie.nets.mixed import observation_of
 from reverie.nets.observations import ObservationName
 from reverie.nets.recurrence import growth
 

@@ -118,8 +118,9 @@ def beside(scene: Scene) -> Html | None:
         two = {"world": true[:steps, shown], "machine": found.dreamt[:steps, shown]}
         picture = drawing(lambda ink: dynamics.runs(two, _names(scene, shown), ink), "a run beside the world")
     parts = [figure(picture, told)]
-    shown = [i for i, c in enumerate(scene.space.columns) if c.kind != "category"][:SHOWN] or shown
-    if len(true) > PAST + AHEAD and not all(c.kind == "category" for c in scene.space.columns or ("numbers",)):
+    ranked = [i for i, c in enumerate(scene.space.columns) if c.kind != "category"][:SHOWN]
+    shown = ranked if scene.space.columns else shown  # of what has no order there are no quantiles
+    if shown and len(true) > PAST + AHEAD:
         at = (len(true) - PAST - AHEAD) // 2
         past, future = true[at : at + PAST], true[at + PAST : at + PAST + AHEAD]
         fan = _expected(scene, found, slice(at, at + PAST), AHEAD, FANS)

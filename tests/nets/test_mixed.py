@@ -7,7 +7,8 @@ import torch
 
 from reverie.core.errors import BadInput
 from reverie.core.space import Column, Space
-from reverie.nets.modalities import MixedObservation, observation_of, simplex
+from reverie.nets.mixed import MixedObservation, observation_of
+from reverie.nets.modalities import simplex
 from reverie.nets.observations import GaussianObservation
 
 S, B, T = 2, 5, 7
@@ -65,7 +66,9 @@ def test_two_levels_are_logistic_regression(kind):
     wanted = torch.distributions.Bernoulli(logits=logits).log_prob(x.expand(S, -1, -1)).sum(-1)
     found = seen(z).log_prob(x)
     torch.testing.assert_close(found, wanted)
-    slopes = [torch.autograd.grad(nats.sum(), (z, seen.readout, seen.bias), retain_graph=True) for nats in (found, wanted)]
+    slopes = [
+        torch.autograd.grad(nats.sum(), (z, seen.readout, seen.bias), retain_graph=True) for nats in (found, wanted)
+    ]
     for a, b in zip(*slopes, strict=True):
         torch.testing.assert_close(a, b)
 
@@ -73,7 +76,9 @@ def test_two_levels_are_logistic_regression(kind):
 def test_the_cumulative_logit_is_as_published():
     seen = made(only(("ordered", 4)))
     z = torch.randn(S, B, 3, dtype=torch.float64)
-    upto = torch.stack([seen(z).log_prob(torch.full((1, B, 1), float(k)).double()).exp() for k in range(4)], -1).cumsum(-1)
+    upto = torch.stack([seen(z).log_prob(torch.full((1, B, 1), float(k)).double()).exp() for k in range(4)], -1).cumsum(
+        -1
+    )
     thresholds = torch.nn.functional.pad(seen.parts[0].log_gaps.exp().cumsum(-1), (1, 0))[:, 0, 0]
     wanted = torch.sigmoid(thresholds.unsqueeze(1) - seen.location(z))
     torch.testing.assert_close(upto[..., :3], wanted)
@@ -100,7 +105,9 @@ def test_real_channels_alone_are_an_affine_gaussian():
 
 def test_prepared_it_has_the_frequencies_of_the_data():
     torch.manual_seed(2)
-    x = torch.stack([torch.multinomial(torch.tensor(p), 2000, True) for p in ([0.6, 0.1, 0.3], [0.05, 0.3, 0.5, 0.15])], -1)
+    x = torch.stack(
+        [torch.multinomial(torch.tensor(p), 2000, True) for p in ([0.6, 0.1, 0.3], [0.05, 0.3, 0.5, 0.15])], -1
+    )
     x = x.float().view(50, 40, 2)
     seen = MixedObservation(1, 3, only(("category", 3), ("ordered", 4)))
     seen.prepare(x, None)
@@ -172,10 +179,7 @@ def test_what_was_not_seen_pulls_nothing():
     z = torch.randn(S, B, 3, dtype=torch.float64)
     x = seen(z).sample().unsqueeze(0)
     observed = torch.rand(x.shape) < 0.5
-    found = [
-        seen.forcing(torch.where(observed, x, behind), observed.double()).pulled(z, 0)
-        for behind in (0.0, 1.0)
-    ]
+    found = [seen.forcing(torch.where(observed, x, behind), observed.double()).pulled(z, 0) for behind in (0.0, 1.0)]
     assert torch.equal(*found)
     law = seen(z)
     assert torch.equal(*(law.log_prob(torch.where(observed[0], x[0], v), observed[0]) for v in (0.0, torch.nan)))
@@ -192,7 +196,10 @@ def test_gradients_are_right_in_double_precision():
 def test_only_what_fits():
     space = Space((9, 6), "mixed", COLUMNS)
     assert isinstance(observation_of(space, "auto", 1, 3), MixedObservation)
-    assert type(observation_of(space, "negative_binomial", 1, 3)(torch.zeros(1, 1, 3)).parts[3]).__name__ == "NegativeBinomial"
+    assert (
+        type(observation_of(space, "negative_binomial", 1, 3)(torch.zeros(1, 1, 3)).parts[3]).__name__
+        == "NegativeBinomial"
+    )
     with pytest.raises(BadInput, match="may be auto, or, of counts, poisson or negative_binomial"):
         observation_of(space, "identity", 1, 3)
     with pytest.raises(BadInput, match="never changes"):
