@@ -118,26 +118,39 @@ def test_prepared_it_has_the_frequencies_of_the_data():
         torch.testing.assert_close(begun.log_p.exp().flatten(), wanted, atol=1e-3, rtol=0)
 
 
-def test_a_level_pulls_to_where_states_of_that_level_are():
-    """E[location | level] by Bayes' rule, against states that are drawn with their levels."""
-    seen = made(only(("category", 3)), latent=2)
+@pytest.mark.parametrize("kind", ["category", "ordered"])
+@pytest.mark.parametrize("steep", [0.3, 1.0, 5.0])
+def test_levels_pull_to_the_location_on_average_and_by_what_they_explain(kind, steep):
+    """Against states that are drawn with their levels."""
+    seen = made(only((kind, 3)), latent=2)
+    seen.readout.data.mul_(steep)
     z = torch.randn(S, 200_000, 2, dtype=torch.float64)
-    x = seen(z).sample()
-    located = seen.location(z)
+    x, located = seen(z).sample(), seen.location(z) - seen.bias
+    target = seen.target(x)
+    variance = located.var(1).sum(-1)
+    slope = ((target - target.mean(1, keepdim=True)) * located).mean(1).sum(-1) / variance
+    torch.testing.assert_close(slope, torch.ones(S).double(), atol=0.15, rtol=0)
+    explained = torch.zeros(S).double()
     for level in range(3):
-        wanted = torch.stack([located[s][x[s, :, 0] == level].mean(0) for s in range(S)])
-        target = seen.target(torch.full((S, 1, 1), float(level)).double())[:, 0] + seen.bias[:, 0]
-        torch.testing.assert_close(target, wanted, atol=0.15, rtol=0)
+        of = (x == level).double()
+        mean = (of * located).sum(1) / of.sum(1).clamp(min=1)
+        explained += of.mean((1, 2)) * mean.square().sum(-1)
+    torch.testing.assert_close(seen.parts[0].trust(seen._around()[0])[:, 0], explained / variance, atol=0.02, rtol=0.1)
 
 
-def test_an_ordered_level_pulls_into_its_interval_and_they_rise():
+def test_the_weaker_a_readout_the_more_it_is_logistic_regressions_working_response():
+    seen = made(only(("ordered", 2)), latent=1)
+    seen.readout.data.fill_(0.01)
+    p = torch.sigmoid(seen.bias).detach()
+    for level in (0.0, 1.0):
+        target = seen.target(torch.full((S, 1, 1), level).double())
+        torch.testing.assert_close(target, (level - p) / (p * (1 - p)), rtol=1e-2, atol=0)
+
+
+def test_of_ordered_levels_higher_ones_pull_higher():
     seen = made(only(("ordered", 4)), latent=1)
-    seen.readout.data.fill_(4.0)  # thresholds are about 1 apart: a level then says well where the location is
-    targets = seen.target(torch.arange(4.0).view(1, 4, 1).double())[..., 0] + seen.bias[..., 0]
-    thresholds = torch.nn.functional.pad(seen.parts[0].log_gaps.detach().exp().cumsum(-1), (1, 0))[:, 0, 0]
+    targets = seen.target(torch.arange(4.0).view(1, 4, 1).double())[..., 0]
     assert (targets.diff(dim=1) > 0).all()
-    middle = (thresholds[:, 1:] + thresholds[:, :-1]) / 2
-    assert (targets[:, 1:3] - middle).abs().max() < 0.6
 
 
 def test_the_names_of_levels_do_not_matter():

@@ -124,8 +124,13 @@ class CountModality(Modality):
 
 
 class _Levels(Modality):
-    """Channels of L levels. One of level k pulls towards E[location | x = k], and its share is how much of the location's variance
-    these explain (the correlation ratio): a readout that says little of the level pulls little."""
+    """Channels of L levels. Its share c is how much of the location's variance E[location | x = k] explains (the correlation
+    ratio): what says little of the level pulls little.
+
+    A level pulls towards E[location] + (E[location | x = k] - E[location]) / c: on average over levels that is the location
+    itself, where E[location | x = k] would be drawn to the middle, and a machine that is pulled there learns to overshoot. Where a readout is
+    weak it is the working response of logistic regression.
+    """
 
     first_log_p: Tensor  # (n, L) nats of each level
 
@@ -138,23 +143,24 @@ class _Levels(Modality):
     def law(self, location: Tensor) -> Category: ...
 
     def target(self, x: Tensor, around: Tensor) -> Tensor:
-        _, expected = self._expected(around)
+        expected, trust = self._told(around)
+        middle = around.mean(1).unflatten(-1, (self.channels, 1, self.width))
+        wanted = middle + (expected - middle) / trust.clamp(min=1e-6)[..., None, None]
         hot = F.one_hot(x.long().clamp(0, self.levels - 1), self.levels).to(around)  # (…, S or 1, B, n, L)
-        return (hot.transpose(-3, -2) @ expected).transpose(-3, -2).flatten(-2)
+        return (hot.transpose(-3, -2) @ wanted).transpose(-3, -2).flatten(-2)
 
     def trust(self, around: Tensor) -> Tensor:
-        share, expected = self._expected(around)
-        middle = around.unflatten(-1, (self.channels, self.width)).mean(1)
-        explained = (share.unsqueeze(-1) * (expected - middle.unsqueeze(-2)).square()).sum((-1, -2))
-        total = around.unflatten(-1, (self.channels, self.width)).var(1, correction=0).sum(-1)
-        return explained / total.clamp(min=1e-12)
+        return self._told(around)[1]
 
-    def _expected(self, around: Tensor) -> tuple[Float[Tensor, "S n L"], Float[Tensor, "S n L w"]]:
-        """P(x = k) and E[location | x = k], by Bayes' rule over the locations `around`."""
+    def _told(self, around: Tensor) -> tuple[Float[Tensor, "S n L w"], Float[Tensor, "S n"]]:
+        """E[location | x = k], by Bayes' rule over the locations `around`, and the share of their variance that this explains."""
         log_p = self.law(around).log_p  # (S, D, n, L)
         place = around.unflatten(-1, (self.channels, self.width))
         weights = torch.softmax(log_p, 1)  # over states, so that even a level of no probability has a place
-        return log_p.exp().mean(1), torch.einsum("sdnl,sdnw->snlw", weights, place)
+        expected = torch.einsum("sdnl,sdnw->snlw", weights, place)
+        apart = (expected - place.mean(1).unsqueeze(2)).square().sum(-1)
+        explained = (log_p.exp().mean(1) * apart).sum(-1)
+        return expected, explained / place.var(1, correction=0).sum(-1).clamp(min=1e-12)
 
     def first(self, like: Tensor) -> Category:
         return Category(self.first_log_p.expand(*like.shape, -1))
