@@ -418,9 +418,13 @@ def test_a_recording_of_several_modalities_is_learned_told_of_and_foreseen(tmp_p
     call(capsys, "repair", tmp_path / "m", tmp_path / "holed.npy", "-n", 3, "--out", tmp_path / "r.npy")
     repaired = np.load(tmp_path / "r.npy")
     assert set(repaired[..., 1].ravel()) <= {0.0, 1.0}
-    np.testing.assert_allclose(repaired[:, ~np.isnan(holed)], dreamt[~np.isnan(holed)].repeat(3).reshape(-1, 3).T, rtol=1e-5)
+    np.testing.assert_allclose(
+        repaired[:, ~np.isnan(holed)], dreamt[~np.isnan(holed)].repeat(3).reshape(-1, 3).T, rtol=1e-5
+    )
     call(capsys, "surprise", tmp_path / "m", tmp_path / "holed.npy", "--out", tmp_path / "s.csv")
     holed[0, 0, 1] = 2
     np.save(tmp_path / "holed.npy", holed)
     assert "'state' holds other values" in refused(capsys, "surprise", tmp_path / "m", tmp_path / "holed.npy")
-    assert "use --model recurrent" in refused(capsys, "train", tmp_path / "rec.csv", "--data.window", 20, "--model", "vae")
+    assert "use --model recurrent" in refused(
+        capsys, "train", tmp_path / "rec.csv", "--data.window", 20, "--model", "vae"
+    )

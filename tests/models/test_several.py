@@ -39,7 +39,7 @@ def recovered(channels):
     data = from_trials("circle", [Trial(seen[:, pick])], {}, DataConfig(window=30), [Trial(held[:, pick])], seen=codec)
     torch.manual_seed(0)
     model = Recurrent(RecurrentConfig(latent=3, hidden=10), data.space)
-    state = State(model, TrainingConfig(steps=250, batch=16, rate=5e-3, average=0.0))
+    state = State(model, TrainingConfig(steps=200, batch=16, rate=5e-3, average=0.0))
     for _ in training(state, data, 0, fabric_for("cpu")):
         pass
     model = state.average
@@ -60,11 +60,9 @@ def recovered(channels):
 def test_a_circle_is_seen_better_by_all_senses_than_by_one():
     one, *_ = recovered(slice(0, 1))
     every, model, data = recovered(slice(None))
-    print(one, every, model.gain)
     assert every.min() > one.min() + 0.1
-    assert every.min() > 0.7
+    assert every.min() > 0.85
     scores = {score.name: score for score in evaluate(model, data, examples=20, draws=1)}
-    print(scores)
     assert {"nats", "d_stsp", "d_hellinger", "pe_20"} <= set(scores)
     run = model.free_run(40)[0, 0]
     assert set(run[:, 2].tolist()) <= {0.0, 1.0, 2.0}

@@ -134,9 +134,9 @@ class Recurrent(Innovations):
     ) -> tuple[Float[Tensor, "T S B M"], Float[Tensor, " S"]]:
         """The states that examples (T, S or 1, B, N) pull along in a round, and the nats of what was seen, smoothed or not."""
         pulling, reach = x, int(self.reach)
-        if reach:
-            if observed is not None:
-                raise BadInput("what has holes is not smoothed; leave --model.smooth out")
+        if observed is not None and self.config.smooth > 0:
+            raise BadInput("what has holes is not smoothed; leave --model.smooth out")
+        if reach and observed is None:  # held-out examples may have holes where those to learn from have none
             pulling = torch.einsum("ts,s...->t...", parabolas(len(x), reach).to(x), x)
             pulling = pulling.clamp(min=0) if self.space.kind == "count" else pulling
             pulling = torch.where(torch.tensor(self._smoothed, device=x.device), pulling, x)
