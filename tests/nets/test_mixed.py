@@ -187,6 +187,15 @@ def test_what_tells_more_pulls_more():
     assert (later[..., :2] < 1e-4).all()
 
 
+def test_real_channels_alone_are_smoothed():
+    seen = made()
+    x = torch.randn(T, 1, B, 6).double()
+    smooth = seen.smoothed(x, torch.full((T, T), 1 / T).double())
+    for i, column in enumerate(COLUMNS):
+        wanted = x[..., i].mean(0, keepdim=True).expand(T, -1, -1) if column.kind == "real" else x[..., i]
+        torch.testing.assert_close(smooth[..., i], wanted)
+
+
 def test_what_was_not_seen_pulls_nothing():
     seen = made()
     z = torch.randn(S, B, 3, dtype=torch.float64)

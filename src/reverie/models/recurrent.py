@@ -18,7 +18,7 @@ from reverie.core.shallow import Shallow
 from reverie.core.space import Space
 from reverie.models.innovations import Innovations, turn
 from reverie.nets.cells import CellName, cell, manifold_attraction
-from reverie.nets.mixed import observation_of
+from reverie.nets.mixed import MixedObservation, observation_of
 from reverie.nets.observations import ObservationName
 from reverie.nets.recurrence import growth
 
@@ -108,12 +108,8 @@ class Recurrent(Innovations):
             )
         self.seen.prepare(told.x, told.observed)
         if self.config.smooth < 0:
-            self.reach.fill_(0 if told.observed is not None else smoothing(told.x[..., self._smoothed]))
-
-    @property
-    def _smoothed(self) -> list[bool]:
-        """Which channels are smoothed: of those of different kinds, the real ones."""
-        return [c.kind == "real" for c in self.space.columns] or [True] * self.space.shape[1]
+            real = told.x[..., self.seen.real] if isinstance(self.seen, MixedObservation) else told.x
+            self.reach.fill_(0 if told.observed is not None else smoothing(real))
 
     def phases(self, batch: Batch, step: int) -> Iterator[Phase]:
         # To each member its own share of the examples.
@@ -137,9 +133,12 @@ class Recurrent(Innovations):
         if observed is not None and self.config.smooth > 0:
             raise BadInput("what has holes is not smoothed; leave --model.smooth out")
         if reach and observed is None:  # held-out examples may have holes where those to learn from have none
-            pulling = torch.einsum("ts,s...->t...", parabolas(len(x), reach).to(x), x)
-            pulling = pulling.clamp(min=0) if self.space.kind == "count" else pulling
-            pulling = torch.where(torch.tensor(self._smoothed, device=x.device), pulling, x)
+            fit = parabolas(len(x), reach).to(x)
+            if isinstance(self.seen, MixedObservation):
+                pulling = self.seen.smoothed(x, fit)
+            else:
+                pulling = torch.einsum("ts,s...->t...", fit, x)
+                pulling = pulling.clamp(min=0) if self.space.kind == "count" else pulling
         states = self.forced(pulling, observed, inputs, self.weight(x, observed, step))
         return states, self.nats(states, x, observed).sum(0).mean(-1)
 

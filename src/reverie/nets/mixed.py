@@ -42,6 +42,7 @@ class MixedObservation(AffineObservation):
     """
 
     order: Tensor
+    real: Tensor  # (N,) bool, which channels are
 
     def __init__(self, members: int, latent: int, columns: Sequence[Column], spread: bool = False):
         groups: dict[tuple[str, int], list[int]] = {}
@@ -57,6 +58,7 @@ class MixedObservation(AffineObservation):
         self.sizes = [part.channels for part in parts]
         order = [i for of in groups.values() for i in of]
         self.register_buffer("order", torch.tensor(order), persistent=False)
+        self.register_buffer("real", torch.tensor([c.kind == "real" for c in columns]), persistent=False)
         self.wide = [part.width for part in parts for _ in range(part.channels)]  # of each channel, in that order
 
     def forward(self, z: Tensor) -> Table:
@@ -75,6 +77,10 @@ class MixedObservation(AffineObservation):
 
     def linked(self, x: Tensor) -> Tensor:
         return torch.cat([part.linked(seen) for part, seen in zip(self.parts, self._split(x), strict=True)], -1)
+
+    def smoothed(self, x: Tensor, weights: Float[Tensor, "T T"]) -> Tensor:
+        """x (T, …, N), each step of its real channels a weighted mean of steps around it; of a category there is no mean."""
+        return torch.where(self.real, torch.einsum("ts,s...->t...", weights, x), x)
 
     @torch.no_grad()
     def target(self, x: Tensor) -> Tensor:
