@@ -392,3 +392,49 @@ def test_a_gan_is_bold_or_timid_and_crosses_two_pictures(run, tmp_path, capsys):
     assert "no styles" in refused(capsys, "mix", run, tmp_path / "one.npy", tmp_path / "one.npy")
     page = (made / "report.html").read_text()
     assert all(f'id="{room}"' in page for room in ("boldness", "mixing", "inversion", "walk", "directions"))
+
+
+def test_a_recording_of_several_modalities_is_learned_told_of_and_foreseen(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    sine = np.sin(np.arange(400) / 5)
+    lines = ["volts,state,spikes,mood"]
+    for value in sine:
+        mood = ("low", "middle", "high")[int(np.searchsorted([-0.5, 0.5], value))]
+        lines.append(f"{value:.3f},{'run' if value > 0 else 'rest'},{rng.poisson(np.exp(value))},{mood}")
+    (tmp_path / "rec.csv").write_text("\n".join(lines))
+    kinds = ("--data.kinds", "mood=low<middle<high")
+    call(capsys, "train", tmp_path / "rec.csv", "--data.window", 20, *kinds, "--model", "recurrent", "--model.hidden", 4,
+         "--steps", 5, "--out", tmp_path / "m", "--threads", 1)  # fmt: skip
+    page = (tmp_path / "m" / "report.html").read_text()
+    assert "volts, machine" in page or "Beside the world" in page
+    names = {s["name"] for s in json.loads((tmp_path / "m" / "scores.json").read_text())["scores"]}
+    assert {"nats", "d_stsp", "pe_20"} <= names
+    out = call(capsys, "data", tmp_path / "rec.csv", "--window", 20, "--kinds", "mood=low<middle<high")
+    assert "volts real, state category (2), spikes count, mood ordered (3)" in out
+    call(capsys, "forecast", tmp_path / "m", tmp_path / "rec.csv", "--steps", 2, "-n", 20, "--out", tmp_path / "f.csv")
+    rows = list(csv.DictReader((tmp_path / "f.csv").read_text().splitlines()))
+    assert [row["channel"] for row in rows[:4]] == ["volts", "state", "spikes", "mood"]
+    assert rows[1]["value"] in ("run", "rest")
+    assert float(rows[1]["probability"]) >= 0.5
+    call(capsys, "forecast", tmp_path / "m", tmp_path / "rec.csv", "--steps", 3, "-n", 9, "--out", tmp_path / "f.png")
+    call(capsys, "evaluate", tmp_path / "m", tmp_path / "rec.csv", "--draws", 5)
+    call(capsys, "analyse", tmp_path / "m", "--steps", 100, "--periods", 1)
+    call(capsys, "dream", tmp_path / "m", "-n", 2, "--exact", "--out", tmp_path / "d.npy")
+    dreamt = np.load(tmp_path / "d.npy")
+    assert dreamt.shape == (2, 20, 4)
+    holed = dreamt.copy()
+    holed[:, ::3, 1] = np.nan
+    np.save(tmp_path / "holed.npy", holed)
+    call(capsys, "repair", tmp_path / "m", tmp_path / "holed.npy", "-n", 3, "--out", tmp_path / "r.npy")
+    repaired = np.load(tmp_path / "r.npy")
+    assert set(repaired[..., 1].ravel()) <= {0.0, 1.0}
+    np.testing.assert_allclose(
+        repaired[:, ~np.isnan(holed)], dreamt[~np.isnan(holed)].repeat(3).reshape(-1, 3).T, rtol=1e-5
+    )
+    call(capsys, "surprise", tmp_path / "m", tmp_path / "holed.npy", "--out", tmp_path / "s.csv")
+    holed[0, 0, 1] = 2
+    np.save(tmp_path / "holed.npy", holed)
+    assert "'state' holds other values" in refused(capsys, "surprise", tmp_path / "m", tmp_path / "holed.npy")
+    assert "use --model recurrent" in refused(
+        capsys, "train", tmp_path / "rec.csv", "--data.window", 20, "--model", "vae"
+    )

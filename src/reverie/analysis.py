@@ -10,14 +10,15 @@ from torch import Tensor
 
 from reverie.core.errors import BadInput
 from reverie.data import DataConfig
-from reverie.data.recordings import read_recording
+from reverie.data.codecs import Table
+from reverie.data.recordings import Recording, read_recording
 from reverie.evaluation.anatomy import Alone, Anatomy, alone, current, exponents, swept, taken_apart
 from reverie.inputs import File, Folder, Place, at_least, read_given
 from reverie.maths.chaos import kaplan_yorke
 from reverie.maths.cycles import Cycle
 from reverie.models.cohort import Cohort
 from reverie.models.innovations import Innovations
-from reverie.outputs import write_csv
+from reverie.outputs import summary, write_csv
 from reverie.plots import dynamics
 from reverie.plots.curves import LIGHT, figure_png
 from reverie.progress import say
@@ -112,7 +113,7 @@ def forecast(
         trial: which trial of it, from 0; -1: the last
         given: whose recording it is, of a cohort
         seed: of the draws
-        out: a .csv of the median and the 50% and 90% intervals at each step, a .png of the fan, or an .npy of the draws (n, steps, channels)
+        out: a .csv of the median and the 50% and 90% intervals at each step (where channels are of different kinds, of the mean and the 90% interval, or of the most likely category and its probability), a .png of the fan, or an .npy of the draws (n, steps, channels)
     """
     opened = Run.load(run)
     model = _moving(opened, given)
@@ -127,24 +128,37 @@ def forecast(
         raise BadInput(f"--out {out} is neither a .csv, a .png nor an .npy")
     if not Path(file).is_file():
         raise BadInput(f"no such file: {file}; give a recording")
-    trials = read_recording(Path(file), config).trials
+    codec = opened.codec
+    kind: Any = opened.space.kind
+    like = Recording([], kind, codec if isinstance(codec, Table) else None)
+    trials = read_recording(Path(file), config, like).trials
     if not -len(trials) <= trial < len(trials):
         raise BadInput(f"--trial {trial}: {file} has {len(trials)}, counted from 0")
     past = np.asarray(trials[trial].x, np.float64)
     if past.shape[1] != opened.space.shape[1]:
         raise BadInput(f"{file} has {past.shape[1]} channels, and {opened.name} learned from {opened.space.shape[1]}")
     torch.manual_seed(seed)
-    seen = opened.codec.to_model(torch.from_numpy(past)).unsqueeze(0).to(model.gain)
-    draws = np.asarray(opened.codec.to_world(model.forecast(seen, steps, n)[:, 0]).double())  # (n, steps, N)
+    seen = codec.to_model(torch.from_numpy(past)).unsqueeze(0).to(model.gain)
+    draws = np.asarray(codec.to_world(model.forecast(seen, steps, n)[:, 0]).double())  # (n, steps, N)
     if place.suffix == ".npy":
         write_npy(place, draws)
     elif place.suffix == ".png":
-        shown = min(SHOWN, past.shape[1])
-        names = [f"channel {i + 1}" for i in range(shown)]
-        nothing = np.full((steps, shown), np.nan)
-        figure = dynamics.forecast(past[-2 * steps :, :shown], nothing, draws[..., :shown], names, LIGHT)
+        columns = opened.space.columns
+        shown = [i for i in range(past.shape[1]) if not columns or columns[i].kind != "category"][:SHOWN]
+        if not shown:
+            raise BadInput(f"{opened.name} knows categories alone, of which there is no fan; give --out a .csv")
+        names = [columns[i].name if columns else f"channel {i + 1}" for i in shown]
+        nothing = np.full((steps, len(shown)), np.nan)
+        figure = dynamics.forecast(past[-2 * steps :, shown], nothing, draws[..., shown], names, LIGHT)
         figure.set_facecolor("white")
         write_atomically(place, figure_png(figure, transparent=False))
+    elif isinstance(codec, Table):
+        lines = [
+            [t + 1, c.name, *summary(codec, i, draws[:, t, i])]
+            for t in range(steps)
+            for i, c in enumerate(codec.columns)
+        ]
+        write_csv(place, [["step", "channel", "value", "5%", "95%", "probability"], *lines])
     else:
         share = np.quantile(draws, (0.5, 0.05, 0.25, 0.75, 0.95), axis=0)  # (5, steps, N)
         lines = [

@@ -135,7 +135,8 @@ def repair(
     if method and not isinstance(model, LatentModel):
         raise BadInput(f"{opened.name} repairs in one way only; leave --method out")
     torch.manual_seed(seed)
-    if isinstance(codec := opened.codec, Table):
+    codec = opened.codec
+    if isinstance(codec, Table) and not opened.space.is_series:
         if observed != "all" or noise != "0" or given or method:
             raise BadInput(
                 "of a table, the empty cells are filled; leave --observed, --noise, --given and --method out"

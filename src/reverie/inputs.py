@@ -34,7 +34,7 @@ File = tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="FILE", help="a
 def read(run: Run, file: str) -> Tensor:
     """(examples, *shape) world units, NaN where not measured, from what fits the run: a picture, an array, a table."""
     path = Path(file)
-    if isinstance(codec := run.codec, Table):
+    if isinstance(codec := run.codec, Table) and not run.space.is_series:
         return read_rows(run, codec, file)[1]
     if path.suffix == ".npy":
         return _array(run, path)
@@ -71,6 +71,8 @@ def _array(run: Run, path: Path) -> Tensor:
         raise BadInput(f"{path} has shape {array.shape}; {run.name} needs (n, {', '.join(map(str, shape))})")
     if array.dtype.kind not in "buif":
         raise BadInput(f"{path} holds {array.dtype}, not numbers")
+    if run.space.kind == "mixed":
+        return _mixed(run, array, path)
     real = run.space.kind == "real"
     if array.dtype.kind == "f" and (np.isinf(array) if real else ~np.isfinite(array)).any():
         raise BadInput(f"{path} holds values that are not finite; mark them with --observed and put 0 there")
@@ -80,6 +82,21 @@ def _array(run: Run, path: Path) -> Tensor:
             raise BadInput(f"{path} holds values other than the whole numbers 0 to {top}")
         return torch.from_numpy(array.astype(np.uint8 if top < TOP else np.int32))
     return torch.from_numpy(array.astype(np.float32))
+
+
+def _mixed(run: Run, array: np.ndarray, path: Path) -> Tensor:
+    """Series of channels of different kinds, NaN where not measured, a category its number."""
+    raw = torch.from_numpy(array.astype(np.float32))
+    for i, column in enumerate(run.space.columns):
+        seen = raw[..., i][~raw[..., i].isnan()]
+        top = column.levels - 1 if column.levels else TOP if column.kind == "count" else np.inf
+        whole = column.kind == "real" or bool(((seen >= 0) & (seen == seen.round())).all())
+        if not (whole and bool((seen.abs() <= top).all() & seen.isfinite().all())):
+            wanted = "finite numbers" if column.kind == "real" else f"whole numbers from 0 to {top}"
+            raise BadInput(
+                f"{path}: channel {column.name!r} holds other values than {wanted}; NaN is what was not measured"
+            )
+    return raw
 
 
 def read_observed(words: str, run: Run) -> Tensor | None:

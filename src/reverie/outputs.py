@@ -51,7 +51,7 @@ def repair_table(model: Repairs, codec: Table, sheet: Sheet, raw: Tensor, n: int
                 for j in (~observed[i]).nonzero().flatten().tolist():
                     for table, value in zip(tables, cells[:, j].tolist(), strict=False):
                         table[i][places[j]] = word(codec, j, value)
-                    told.append([i + 1, codec.columns[j].name, *_summary(codec, j, cells[:, j])])
+                    told.append([i + 1, codec.columns[j].name, *summary(codec, j, cells[:, j])])
             progress(len(told) - 1, int((~observed).sum()))
     named = {f"{k + 1}": [sheet.names, *table] for k, table in enumerate(tables)}
     written = []
@@ -61,7 +61,7 @@ def repair_table(model: Repairs, codec: Table, sheet: Sheet, raw: Tensor, n: int
     return written
 
 
-def _summary(codec: Table, place: int, draws: np.ndarray) -> list[str]:
+def summary(codec: Table, place: int, draws: np.ndarray) -> list[str]:
     """Of one cell: mean, 5% and 95% quantile; or the most probable category, and how probable it is."""
     if codec.levels[place]:
         values, counts = np.unique(draws, return_counts=True)
@@ -83,10 +83,10 @@ def save_examples(path: Path, world: Tensor, columns: int, codec: Codec) -> None
     """Examples in world units as a picture grid, an array or a table, by the name of the file."""
     if path.suffix == ".npy":
         write_npy(path, world.numpy())
-    elif path.suffix == ".csv" and isinstance(codec, Table):
+    elif path.suffix == ".csv" and isinstance(codec, Table) and world.dim() == 2:
         write_csv(path, [[column.name for column in codec.columns], *worded(codec, world.numpy())])
     elif world.dim() != 4:
-        usual = ".csv or .npy" if isinstance(codec, Table) else ".npy"
+        usual = ".csv or .npy" if isinstance(codec, Table) and world.dim() == 2 else ".npy"
         raise BadInput(
             f"examples of shape {tuple(world.shape[1:])} are no pictures; give --out a name that ends in {usual}"
         )

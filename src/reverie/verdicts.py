@@ -178,10 +178,14 @@ def _parts(run: Run, raw: Tensor, words: str) -> Iterator[tuple[slice, Tensor, T
 def _other(run: Run, source: str) -> Data:
     """Data that a run was not trained on, prepared as those were that it was trained on."""
     codec = run.codec
-    if isinstance(codec, Table) and Path(source).suffix.lower() in SUFFIXES:
+    if isinstance(codec, Table) and not run.space.is_series and Path(source).suffix.lower() in SUFFIXES:
         return open_like(Path(source), codec)
     window = run.space.shape[0] if run.space.is_series else None
-    told = opened_with(source, DataConfig(window=window))
-    if told.space != run.space:
+    spec = run.config["data"]["spec"]
+    asked = {
+        key: spec[key] for key in ("kinds", "drop", "trial", "label", "inputs") if run.space.columns and key in spec
+    }
+    told = opened_with(source, DataConfig(window=window, **asked))
+    if told.space != run.space or (isinstance(codec, Table) and getattr(told.codec, "levels", ()) != codec.levels):
         raise BadInput(f"{told.name} has examples {told.space}, and {run.name} was trained on {run.space}")
-    return dataclasses.replace(told, codec=codec) if isinstance(codec, Standard) else told
+    return dataclasses.replace(told, codec=codec) if isinstance(codec, Standard | Table) else told

@@ -10,7 +10,10 @@ from reverie.core.space import Column, Space
 MIXED = Space((2,), "mixed", (Column("age", "real"), Column("sex", "category", 2)))
 
 
-@pytest.mark.parametrize("space", [Space((1, 4, 4), "byte"), Space((3,), "count"), MIXED], ids=str)
+MODAL = Space((9, 3), "mixed", (Column("volts", "real"), Column("mood", "ordered", 3), Column("spikes", "count")))
+
+
+@pytest.mark.parametrize("space", [Space((1, 4, 4), "byte"), Space((3,), "count"), MIXED, MODAL], ids=str)
 def test_json_there_and_back(space):
     assert Space.from_json(json.loads(json.dumps(space.to_json()))) == space
 
@@ -18,6 +21,11 @@ def test_json_there_and_back(space):
 def test_columns_are_part_of_what_a_row_is():
     assert Space((2,), "mixed", MIXED.columns[::-1]) != MIXED
     assert repr(Space((2,), "real")) == "Space(shape=(2,), kind='real')"  # fingerprints of data are made from it
+
+
+def test_which_entries_are_numbers():
+    assert MODAL.numbers == [0, 2]
+    assert Space((9, 3), "real").numbers == [0, 1, 2]
 
 
 @pytest.mark.parametrize(
@@ -28,6 +36,8 @@ def test_columns_are_part_of_what_a_row_is():
         {"shape": [2], "kind": "real", "columns": MIXED.to_json()["columns"]},
         {"shape": [1], "kind": "mixed", "columns": [["a", "category", 0]]},
         {"shape": [1], "kind": "mixed", "columns": [["a", "real", 2]]},
+        {"shape": [1], "kind": "mixed", "columns": [["a", "ordered", 0]]},
+        {"shape": [1, 2, 1], "kind": "mixed", "columns": [["a", "real", 0]]},
         {"shape": [1], "kind": "mixed", "columns": [["a", "word", 0]]},
         {"shape": [1], "kind": "mixed", "columns": [["a", "real"]]},
         {"shape": [1], "kind": "mixed", "columns": 3},

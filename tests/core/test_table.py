@@ -5,10 +5,10 @@ import math
 import pytest
 import torch
 
-from reverie.core.counts import NegativeBinomial
+from reverie.core.counts import NegativeBinomial, Poisson
 from reverie.core.distributions import Gaussian
 from reverie.core.student import StudentT
-from reverie.core.table import Category, Table
+from reverie.core.table import Category, Ordered, Table
 
 COLUMNS = [torch.tensor([3, 0]), torch.tensor([1]), torch.tensor([2, 5]), torch.tensor([4])]
 
@@ -92,3 +92,27 @@ def test_denoising_takes_every_column_by_its_own_posterior():
         seen = torch.bincount(draws[:, column].long(), minlength=3) / n
         assert (seen - (of[2][0, d].log_softmax(0) + fit).softmax(0)).abs().max() < 4 * 0.5 / math.sqrt(n)
     assert torch.equal(draws[:, 1], draws[:, 1].round())
+
+
+@pytest.mark.parametrize(
+    "law",
+    [
+        Poisson(torch.tensor([[[1.3]], [[-0.5]]]).double()), NegativeBinomial(torch.tensor([[1.0]]).double(), torch.tensor(0.3).double()),
+        Category(torch.tensor([[[0.2, 0.5, 0.3]]]).double().log()), Ordered(torch.tensor([[0.4]]).double(), torch.tensor([0.0, 1.0]).double()),
+    ],
+    ids=lambda law: type(law).__name__,
+)  # fmt: skip
+def test_noisy_it_is_a_density_that_bayes_would_give(law):
+    y = torch.linspace(-5, 60, 13_001).double().view(-1, *[1] * law.mean.dim())
+    noisy = law.blurred(0.4)
+    density = noisy.terms(y).exp()
+    torch.testing.assert_close(torch.trapezoid(density, y, dim=0), torch.ones_like(density[0]))
+    k = torch.arange(60).double().view(-1, *[1] * law.mean.dim())
+    p = law.terms(torch.minimum(k, torch.tensor(len(law.values) - 1.0)) if isinstance(law, Category) else k).exp()
+    p = torch.where(k < len(law.values), p, 0.0) if isinstance(law, Category) else p
+    at = torch.tensor(1.3).double()
+    seen = torch.distributions.Normal(k, torch.tensor(0.4).double()).log_prob(at).exp()
+    torch.testing.assert_close(noisy.terms(at.expand_as(law.mean)).exp(), (p * seen).sum(0))
+    draws = torch.stack([law.denoise(at.expand_as(law.mean), 0.4) for _ in range(2000)])
+    mean = (p * seen * k).sum(0) / (p * seen).sum(0)
+    torch.testing.assert_close(draws.mean(0), mean, atol=0.05, rtol=0)

@@ -6,7 +6,7 @@ import torch
 
 from reverie.core.errors import BadInput
 from reverie.data import open_data
-from reverie.data.codecs import Counts, Standard
+from reverie.data.codecs import Counts, Standard, codec_from_json
 
 RNG = np.random.default_rng(0)
 WALK = np.cumsum(RNG.normal(size=(400, 3)), 0) * [1, 10, 0.1] + [5, 0, 100]
@@ -147,7 +147,7 @@ def test_a_test_set_of_its_own(tmp_path):
         (WALK[:12], {}, "fewer than 20 steps"),
         (np.array([["a"]]), {}, "not numbers"),
         (WALK, {"kinds": "count"}, "other numbers than 0, 1, 2"),
-        (WALK, {"kinds": "a=real"}, "all channels"),
+        (WALK, {"kinds": "a=real"}, "no column .a.; it has 1, 2, 3"),
         (WALK, {"window": 1}, "below its least value 2"),
         (WALK, {"binarise": "static"}, "no use for"),
         (WALK, {"test": "nowhere.npy"}, "is no file"),
@@ -209,3 +209,86 @@ def test_the_seconds_between_steps_are_told_for_series(tmp_path):
     assert open_data(**data.spec).space.tr == 1.5
     with pytest.raises(BadInput, match=r"no use for --data\.tr"):
         open_data("lorenz", tr=1.0)
+
+
+def several(tmp_path, **options):
+    lines = ["volts,spikes,state,mood,light"]
+    for i in range(100):
+        volts = "" if i % 17 == 3 else f"{np.sin(i / 5):.3f}"
+        lines.append(f"{volts},{i % 4},{('rest', 'run', 'sleep')[i % 3]},{('low', 'high', 'middle')[i % 3]},{i % 2}")
+    return open_csv(tmp_path, lines, **options)
+
+
+def test_channels_of_a_table_are_what_its_columns_seem(tmp_path):
+    data = several(tmp_path, kinds="mood=low<middle<high", inputs="light")
+    told = [(c.name, c.kind, c.levels) for c in data.space.columns]
+    assert told == [("volts", "real", 0), ("spikes", "count", 0), ("state", "category", 3), ("mood", "ordered", 3)]
+    assert data.space.shape == (20, 4)
+    assert data.codec.levels == ((), (), ("rest", "run", "sleep"), ("low", "middle", "high"))
+    raw = steps(data.train)
+    assert raw[:4, 1:].tolist() == [[0, 0, 0], [1, 1, 2], [2, 2, 1], [3, 0, 0]]
+    assert np.isnan(raw[3, 0])
+    seen = raw[~np.isnan(raw[:, 0]), 0]
+    assert data.codec.mean[0] == pytest.approx(seen.mean(), rel=1e-5)
+    assert codec_from_json(data.codec.to_json()) == data.codec
+    x = data.train.x(5)
+    world = data.codec.to_world(x)
+    known = ~data.train.raw(slice(0, 5)).isnan()
+    torch.testing.assert_close(world[known], data.train.raw(slice(0, 5)).double()[known])
+    assert open_data(**data.spec).fingerprint == data.fingerprint
+    assert [c.kind for c in several(tmp_path, drop="mood").space.columns] == ["real", "count", "category", "category"]
+
+
+def test_channels_of_one_kind_are_what_they_were(tmp_path):
+    rows = [f"{i % 3},{i % 7}" for i in range(60)]
+    assert open_csv(tmp_path, ["a,b", *rows]).space.kind == "count"
+    assert open_csv(tmp_path, ["a,b", *rows], kinds="real").space.kind == "real"
+    assert [c.kind for c in open_csv(tmp_path, ["a,b", *rows], kinds="a=category").space.columns] == [
+        "category",
+        "count",
+    ]
+    assert open_csv(tmp_path, ["a,b", *(f"{np.sin(i):.3f},{i % 7 - 3}" for i in range(60))]).space.kind == "real"
+
+
+def test_channels_of_an_array_are_of_several_kinds_where_they_are_said_to_be(tmp_path):
+    x = np.stack([WALK[:, 0], np.arange(400) % 3, np.arange(400) % 5], 1)
+    assert opened(tmp_path, x).space.kind == "real"
+    data = opened(tmp_path, x, kinds="2=category")
+    assert [(c.name, c.kind) for c in data.space.columns] == [("1", "real"), ("2", "category"), ("3", "count")]
+    assert data.codec.levels[1] == ("0", "1", "2")
+    named = {"x": x.reshape(4, 100, 3), "channels": np.array(["volts", "stage", "spikes"])}
+    data = opened(tmp_path, named, "a.npz", kinds="stage=ordered")
+    assert [(c.name, c.kind) for c in data.space.columns] == [
+        ("volts", "real"),
+        ("stage", "ordered"),
+        ("spikes", "count"),
+    ]
+    assert len(data.train.trials) == 4
+    np.testing.assert_array_equal(data.train.trials[0].x, x[:80].astype("f4"))
+
+
+def test_a_test_set_is_of_the_kinds_of_what_was_learned_from(tmp_path):
+    lines = ["v,s", *(f"{np.sin(i):.3f},{'abc'[i % 3]}" for i in range(60))]
+    (tmp_path / "test.csv").write_text("\n".join(["v,s", *(f"{i},{'ca'[i % 2]}" for i in range(40))]))
+    data = open_csv(tmp_path, lines, test=str(tmp_path / "test.csv"))
+    assert data.codec.levels[1] == ("a", "b", "c")
+    assert steps(data.test)[:2].tolist() == [[0, 2], [1, 0]]
+    (tmp_path / "test.csv").write_text("\n".join(["v,s", *(f"{i},d" for i in range(40))]))
+    with pytest.raises(BadInput, match=r"'d' is not one of its categories \(a, b, c\)"):
+        open_csv(tmp_path, lines, test=str(tmp_path / "test.csv"))
+
+
+@pytest.mark.parametrize(
+    ("column", "kinds", "words"),
+    [
+        ("a a b", "w=ordered", "order of the words in 'w' is not known; say --data.kinds 'w=a<b'"),
+        ("a a b", "w=a<a", "names a level twice"),
+        ("a a b", "w=a<c", "'b' is not one of its categories"),
+        ("a a a", "", "'w' is always the same"),
+        ("a a b", "w=word", "is not NAME=real"),
+        ("a 1 b", "", "'a' is not a number; mend it"),
+    ],
+)
+def test_kinds_that_do_not_fit_are_told(tmp_path, column, kinds, words):
+    with pytest.raises(BadInput, match=words):
+        open_csv(tmp_path, ["v,w", *(f"{np.sin(i):.3f},{column.split()[i % 3]}" for i in range(60))], kinds=kinds)

@@ -31,6 +31,10 @@ SPACES = {
     "count": Space((3,), "count"),
     "mixed": Space((4,), "mixed", MIXED),
 }
+MODAL = Table(
+    (Column("volts", "real"), Column("spikes", "count"), Column("awake", "category", 2), Column("mood", "ordered", 3)),
+    ((), (), ("no", "yes"), ("low", "middle", "high")), (0.0,) * 4, (1.0,) * 4,
+)  # fmt: skip
 CASES = [(name, kind) for name, family in MODELS.items() for kind in family.kinds if kind in SPACES]
 CASES += [("recurrent", "scan"), ("cohort", "scan")]  # seen through the haemodynamic response
 SMALL = {
@@ -50,6 +54,12 @@ def small(name: str, space: Space | None = None):
 def some_series(kind: str):
     generator = torch.Generator().manual_seed(3)
     raw = torch.randn(90, 7, 3, generator=generator).cumsum(1)
+    if kind == "mixed":
+        rest = torch.stack([torch.poisson(raw[..., 1].exp().clamp(max=9), generator=generator), raw[..., 2] > 0], -1)
+        mood = (raw[..., :1] + raw[..., 1:2]).clamp(-1.4, 1.4).round() + 1
+        cells = torch.cat([raw[..., :1], rest, mood], -1).float().numpy()
+        trials = [Trial(x, None, "ab"[i % 2]) for i, x in enumerate(cells)]
+        return from_trials("made", trials, {}, DataConfig(window=7), seen=MODAL)
     raw = raw if kind != "count" else torch.poisson((0.5 * raw).exp(), generator=generator).int()
     trials = [Trial(x, None, "ab"[i % 2]) for i, x in enumerate(raw.numpy())]
     config = DataConfig(window=7, tr=2.0 if kind == "scan" else 0.0)
@@ -298,8 +308,35 @@ def test_save_and_load_preserve_outputs(case, tmp_path):
     assert torch.equal(again.sample(4), before)
 
 
+@pytest.mark.parametrize(("name", "kind"), CASES, ids=map("-".join, CASES))
+def test_series_of_several_kinds_are_learned_or_refused_in_one_line(name, kind):
+    if kind != "mixed" or name in ("recurrent", "cohort"):
+        pytest.skip("learns them, as the tests above say, or no mixed entries at all")
+    with pytest.raises(BadInput, match="use --model recurrent"):
+        MODELS[name](small(name), some_series("mixed").space)
+
+
 def test_the_recipe_is_valid(case):
     name, _, data = case
     config, recipe = MODELS[name].recipe(data.space, 100)
     assert isinstance(config, MODELS[name].Config)
     assert isinstance(recipe, TrainingConfig)
+
+
+def test_a_recurrent_machine_can_do_all_it_can_with_several_kinds_at_once():
+    data = some_series("mixed")
+    model = MODELS["recurrent"](dataclasses.replace(small("recurrent"), members=2), data.space)
+    model.prepare(data)
+    x = data.test.x(3)
+    holed = torch.where(torch.rand_like(x) < 0.7, x, torch.nan)
+    steps = model.surprise_by_step(x)
+    torch.testing.assert_close(steps.sum(1), model.surprise(x).value)
+    levels = torch.tensor([np.inf, np.inf, 1, 2])
+    drawn = model.forecast(holed, 4, 5)
+    assert drawn.shape == (5, 3, 4, 4)
+    for made in (drawn, model.sample(3), model.free_run(20), model.dream(3), model.foresee(holed, 2)):
+        assert made.shape[-1] == 4
+        assert made.isfinite().all()
+        assert (made[..., 1:] >= 0).all()
+        assert (made <= levels).all()
+        assert (made[..., 2:] == made[..., 2:].round()).all()

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from reverie.core.distributions import Factorised
+from reverie.core.distributions import Factorised, Noisy
 from reverie.core.errors import BadInput
 
 MOST_LEVELS = 4096  # counts that a denoising enumerates for an entry, at most
@@ -46,6 +46,15 @@ class Counts(Factorised):
 
     def denoise(self, y: Tensor, noise: float) -> Tensor:
         """Exact, by enumeration: BadInput where the counts that could be meant are more than a few thousand."""
+        low, joint = self._joint(y, noise)
+        weights = torch.softmax(joint, 0).movedim(0, -1)
+        return low + torch.multinomial(weights.flatten(0, -2), 1).view(low.shape)
+
+    def blurred(self, noise: float) -> Factorised:
+        return Noisy(self, noise, lambda y: self._joint(y, noise)[1])
+
+    def _joint(self, y: Tensor, noise: float) -> tuple[Tensor, Tensor]:
+        """The least count (*shape) that could be meant, and the nats (K, *shape) of it and of those after it, and of y."""
         # Prior and likelihood both fall off on either side of their two peaks, so nothing else is likely.
         reach = self.reach.clamp(max=8 * noise)
         low = (torch.minimum(y, self.mode) - reach).floor().clamp(min=0)
@@ -55,8 +64,7 @@ class Counts(Factorised):
                 f"noisy counts that may be any of {levels} values cannot be denoised, {MOST_LEVELS} can; use noise 0"
             )
         k = low + torch.arange(levels, device=y.device, dtype=y.dtype).view(-1, *[1] * low.dim())
-        weights = torch.softmax(self.terms(k) - 0.5 * ((y - k) / noise).square(), 0).movedim(0, -1)
-        return low + torch.multinomial(weights.flatten(0, -2), 1).view(low.shape)
+        return low, self.terms(k) - 0.5 * ((y - k) / noise).square() - math.log(noise * math.sqrt(2 * math.pi))
 
 
 class Poisson(Counts):

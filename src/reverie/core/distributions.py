@@ -7,6 +7,7 @@ integrated out), and never lets an unobserved value reach a gradient.
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from functools import cached_property
 from typing import Any
 
@@ -119,6 +120,27 @@ class Factorised(Distribution):
         return y if corruption is None else torch.where(observed, corruption.denoise(self, y), x)
 
 
+class Noisy(Factorised):
+    """The law of x + Gaussian noise of standard deviation `noise`, where what x may be is known from `joint`: y to (values, *shape of
+    terms), the nats of each value that x can have and of y together."""
+
+    discrete = False
+
+    def __init__(self, p: Factorised, noise: float, joint: Callable[[Tensor], Tensor]):
+        self.p, self.noise, self.joint, self.event_dims = p, noise, joint, p.event_dims
+
+    @property
+    def mean(self) -> Tensor:
+        return self.p.mean
+
+    def sample(self, n: int | None = None) -> Tensor:
+        x = self.p.sample(n)
+        return x + self.noise * torch.randn_like(x)
+
+    def terms(self, x: Tensor) -> Tensor:
+        return torch.logsumexp(self.joint(x), 0)
+
+
 class Gaussian(Reparameterised, Factorised):
     """Diagonal normal with mean (*batch, *event) and log standard deviation broadcastable to it.
 
@@ -228,6 +250,7 @@ class Lattice(Factorised):
         return x[0] if n is None else x
 
     def terms(self, x: Tensor) -> Tensor:
+        x = x.expand(torch.broadcast_shapes(x.shape, self.log_p.shape[:-1]))
         log_p = self.log_p.expand(*x.shape, -1)
         return log_p.gather(-1, self.levels(x).unsqueeze(-1)).squeeze(-1)
 

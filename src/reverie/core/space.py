@@ -10,20 +10,23 @@ from torch import Tensor
 from reverie.core.errors import BadInput
 
 Kind = Literal["bit", "byte", "real", "count", "mixed"]
+ColumnKind = Literal["real", "count", "category", "ordered"]
 
 
 @dataclass(frozen=True)
 class Column:
-    """One column of a table: a number, a count (0, 1, 2 …) or one of `levels` categories."""
+    """One column of a table, or channel of a recording: a number, a count (0, 1, 2 …) or one of `levels` categories, which may be ordered."""
 
     name: str
-    kind: Literal["real", "count", "category"]
+    kind: ColumnKind
     levels: int = 0  # how many categories; 0 for numbers
 
     def __post_init__(self) -> None:
-        if self.kind not in ("real", "count", "category"):
-            raise BadInput(f"column {self.name!r} is of unknown kind {self.kind!r}; use real, count or category")
-        if (self.levels > 0) != (self.kind == "category"):
+        if self.kind not in get_args(ColumnKind):
+            raise BadInput(
+                f"column {self.name!r} is of unknown kind {self.kind!r}; use real, count, category or ordered"
+            )
+        if (self.levels > 0) != (self.kind in ("category", "ordered")):
             raise BadInput(
                 f"column {self.name!r} is {self.kind} with {self.levels} levels; only categories have levels"
             )
@@ -34,8 +37,8 @@ class Space:
     """The shape of one example and the kind of number each of its entries is, in model units.
 
     `bit`: 0 or 1. `byte`: 256 evenly spaced values from -1 to 1. `real`: about zero mean and unit
-    variance. `count`: 0, 1, 2 … `mixed`: a row of a table, whose `columns` say what each entry is; a category is
-    its number, 0, 1, 2 … The kind decides the default likelihood.
+    variance. `count`: 0, 1, 2 … `mixed`: a row of a table, or a series of such rows, whose `columns` say what each entry of one
+    is; a category is its number, 0, 1, 2 … The kind decides the default likelihood.
 
     >>> Space((1, 48, 40), "byte").dims
     1920
@@ -43,11 +46,12 @@ class Space:
 
     shape: tuple[int, ...]  # (C, H, W) picture, (T, N) series, (D,) point
     kind: Kind
-    columns: tuple[Column, ...] = field(default=(), repr=False)  # of a mixed space, one for each entry
+    columns: tuple[Column, ...] = field(default=(), repr=False)  # of a mixed space, one for each entry of a row
     tr: float = field(default=0.0, repr=False, compare=False)  # seconds between two steps of a series; 0: not known
 
     def __post_init__(self) -> None:
-        if (self.kind == "mixed") != bool(self.columns) or (self.columns and self.shape != (len(self.columns),)):
+        fits = len(self.shape) in (1, 2) and self.shape[-1] == len(self.columns)
+        if (self.kind == "mixed") != bool(self.columns) or (self.columns and not fits):
             raise BadInput(
                 f"a mixed space needs a column for each entry; {self.shape} {self.kind} has {len(self.columns)}"
             )
@@ -72,6 +76,13 @@ class Space:
     @property
     def is_series(self) -> bool:
         return len(self.shape) == 2
+
+    @property
+    def numbers(self) -> list[int]:
+        """Which entries along the last axis are numbers, not categories."""
+        if not self.columns:
+            return list(range(self.shape[-1]))
+        return [i for i, column in enumerate(self.columns) if not column.levels]
 
     @property
     def lattice(self) -> Tensor | None:

@@ -4,9 +4,11 @@ import math
 from collections.abc import Callable, Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from reverie.core.distributions import Factorised, Lattice
+from reverie.core.distributions import Factorised, Gaussian, Lattice, Noisy
+from reverie.core.lattice import draw_levels
 
 
 class Category(Lattice):
@@ -35,6 +37,42 @@ class Category(Lattice):
 
     def levels(self, x: Tensor) -> Tensor:
         return x.long()
+
+    def _joint(self, y: Tensor, noise: float) -> Tensor:
+        """(L, *shape) nats of each level and of y, which is its number and Gaussian noise."""
+        seen = Gaussian(y.unsqueeze(-1), y.new_tensor(math.log(noise))).terms(self.values)
+        return (self.log_p + seen).movedim(-1, 0)
+
+    def denoise(self, y: Tensor, noise: float) -> Tensor:
+        return self.values[draw_levels(self._joint(y, noise).movedim(0, -1)).squeeze(-1)]
+
+    def blurred(self, noise: float) -> Factorised:
+        return Noisy(self, noise, lambda y: self._joint(y, noise))
+
+
+class Ordered(Category):
+    """One of L ordered categories, by its number: the number of thresholds that lie below the location and a logistic error, P(x <= k) =
+    sigmoid(threshold_k - location), the cumulative logit (McCullagh 1980).
+
+    `location` (*batch, *event), `thresholds` (…, L - 1) rising and broadcastable to it. Of two levels it is logistic
+    regression. `mean` is the number of the median one.
+
+    >>> Ordered(torch.tensor([[0.0]]), torch.tensor([[-1.0986, 1.0986]])).log_p.exp()
+    tensor([[[0.2500, 0.5000, 0.2500]]])
+    """
+
+    def __init__(self, location: Tensor, thresholds: Tensor, event_dims: int = 1):
+        above = thresholds - location.unsqueeze(-1)  # how far each threshold lies above
+        ends = above.new_full((*above.shape[:-1], 1), math.inf)
+        # A bin's mass is S(b) - S(a) = S(b) S(-a) (1 - exp(a - b)): no term is a difference of numbers close to each other.
+        upto, beyond = F.logsigmoid(torch.cat([above, ends], -1)), F.logsigmoid(torch.cat([ends, -above], -1))
+        inside = torch.log(-torch.expm1(-torch.diff(thresholds, dim=-1)))
+        inside = F.pad(inside.expand(*above.shape[:-1], -1), (1, 1))
+        super().__init__(upto + beyond + inside[..., : thresholds.shape[-1] + 1], event_dims)
+
+    @property
+    def mean(self) -> Tensor:
+        return (self.log_p.exp().cumsum(-1)[..., :-1] < 0.5).sum(-1).to(self.log_p.dtype)
 
 
 class Table(Factorised):
@@ -82,3 +120,7 @@ class Table(Factorised):
 
     def denoise(self, y: Tensor, noise: float) -> Tensor:
         return self._each(lambda part, c: part.denoise(y[..., c], noise))
+
+    def blurred(self, noise: float) -> "Table | None":
+        parts = [part.blurred(noise) for part in self.parts]
+        return None if None in parts else Table([part for part in parts if part is not None], self.columns)

@@ -169,7 +169,7 @@ class Counts:
 
 @dataclass(frozen=True)
 class Table:
-    """The rows of a table: real columns shifted and scaled as by `Standard`, counts as they are, categories by number.
+    """The rows of a table, or the steps of a recording whose channels are of different kinds: real columns shifted and scaled as by `Standard`, counts as they are, categories by number.
 
     `levels`: what the categories of each column are called, () for numbers. `mean` and `scale` are 0 and 1 where a
     column is not real. A table of real columns alone is of kind real, so that every family of points can learn it.
@@ -210,7 +210,7 @@ class Table:
         return ((raw.double() - _doubles(self.mean, raw)) / _doubles(self.scale, raw)).float()
 
     def to_world(self, x: Tensor) -> Tensor:
-        """(B, D) float64: real numbers, the nearest counts, the nearest numbers of categories."""
+        """(…, D) float64: real numbers, the nearest counts, the nearest numbers of categories."""
         world = x.double() * _doubles(self.scale, x) + _doubles(self.mean, x)
         tops = {"real": math.inf, "count": float(TOP)}
         top = _doubles(tuple(tops.get(c.kind, c.levels - 1.0) for c in self.columns), x)
@@ -227,7 +227,10 @@ class Table:
 def _table_from_json(columns: list[Any]) -> Table | None:
     for column in columns:
         match column:
-            case [str(), "real" | "count" | "category", [*names], mean, scale] if {type(mean), type(scale)} <= {
+            case [str(), "real" | "count" | "category" | "ordered", [*names], mean, scale] if {
+                type(mean),
+                type(scale),
+            } <= {
                 int,
                 float,
             } and all(type(name) is str for name in names):

@@ -19,7 +19,8 @@ class DataConfig:
     count: int | None = knob(None, "examples to make, where the data are made", low=3)
     kinds: str = knob(
         "",
-        "tables: what a column is where it is not what it seems, as age=real,sex=category (of series: real or count)",
+        "tables: what a column is where it is not what it seems, as age=real,sex=category,mood=low<middle<high (of "
+        "series also real or count, for all channels; channels of arrays are called 1, 2 …)",
     )
     drop: str = knob("", "tables: columns to leave out, as name,id")
     label: str = knob(

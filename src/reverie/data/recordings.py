@@ -9,22 +9,24 @@ import numpy as np
 
 from reverie.core.errors import BadInput
 from reverie.data.arrays import read_arrays
-from reverie.data.codecs import TOP
+from reverie.data.codecs import TOP, Table
 from reverie.data.config import DataConfig
 from reverie.data.data import Data
 from reverie.data.scans import is_scan, is_spikes, read_scan, read_spikes, repetition_time
 from reverie.data.series import from_trials
-from reverie.data.tables import Sheet, as_number, listed, read_sheet
+from reverie.data.tables import Sheet, as_number, as_they_are, asked, coded, listed, read_sheet
 from reverie.data.windows import Trial
 
 ARRAYS = (".npy", ".npz")
+Kinds = Literal["real", "count", "mixed"]
 
 
 class Recording(NamedTuple):
     """What a file holds."""
 
     trials: list[Trial]
-    kind: Literal["real", "count"]
+    kind: Kinds
+    seen: Table | None = None  # what the channels are, where they are of different kinds
 
 
 def open_recording(path: Path, config: DataConfig) -> Data:
@@ -33,8 +35,11 @@ def open_recording(path: Path, config: DataConfig) -> Data:
     An .npy is one trial (T, N), or trials of one length (trial, T, N); where all channels of the last steps of a trial
     are NaN it is shorter. An .npz holds `x` like that and perhaps `inputs`, as many steps (…, K); `subjects`, a
     name or a number for each trial; or, for trials laid end to end in x, their `lengths`. In a table a row is a step, `trial`,
-    `label` (whose it is) and `inputs` name columns. NaN, or an empty cell, was not measured. Whole numbers from
-    0 on are counts, anything else is real; `kinds`, real or count, says otherwise.
+    `label` (whose it is) and `inputs` name columns. NaN, or an empty cell, was not measured.
+
+    Where all channels are whole numbers from 0 on they are counts. Otherwise those of an array are real, and those of a table
+    what its columns seem by the rules of `open_table`, words being categories. `kinds`, real or count, says what all are, or by
+    name what some are; the channels of an array are called 1, 2 …, or what its `channels` say.
     """
     found = read_recording(path, config)
     spec: dict[str, Any] = {"source": str(path.absolute())}
@@ -46,29 +51,35 @@ def open_recording(path: Path, config: DataConfig) -> Data:
     if is_scan(path) and not config.tr:
         config = replace(config, tr=repetition_time(path))
     if not config.test:
-        return from_trials(path.name, found.trials, spec, config, kind=found.kind)
+        return _opened(path, found, spec, config, None)
     other = Path(config.test).expanduser()
     if not other.is_file():
         raise BadInput(f"--data.test {other} is no file; give one like {path.name}")
-    test = read_recording(other, config)
+    test = read_recording(other, config, found)
     if (mine := _channels(found)) != (theirs := _channels(test)):
         raise BadInput(f"{path.name} has {mine} channels and inputs, {other.name} {theirs}; they must agree")
     spec["test"] = str(other.absolute())
     # A test set may happen to hold whole numbers alone.
-    if (found.kind, test.kind) == ("count", "real"):
+    if found.kind == "count" != test.kind:
         raise BadInput(f"{path.name} holds counts, and {other.name} does not; save both as one or the other")
-    return from_trials(path.name, found.trials, spec, config, test.trials, found.kind)
+    return _opened(path, found, spec, config, test.trials)
 
 
-def read_recording(path: Path, config: DataConfig) -> Recording:
-    """The trials of one file."""
-    if config.kinds not in ("", "real", "count"):
-        raise BadInput(f"--data.kinds is {config.kinds!r}; all channels of a recording are real, or all are count")
+def _opened(path: Path, found: Recording, spec: dict[str, Any], config: DataConfig, test: list[Trial] | None) -> Data:
+    kind: Literal["real", "count"] = "count" if found.kind == "count" else "real"
+    return from_trials(path.name, found.trials, spec, config, test, kind, found.seen)
+
+
+def read_recording(path: Path, config: DataConfig, like: Recording | None = None) -> Recording:
+    """The trials of one file, its channels of the kinds that those of another are."""
     if is_scan(path):
         return Recording([Trial(read_scan(path, config.parcels).astype(np.float32))], "real")
     if is_spikes(path):
         return Recording([Trial(x.astype(np.int32)) for x in read_spikes(path, config.bin)], "count")
-    return _from_arrays(path, config) if path.suffix in ARRAYS else _from_table(path, config)
+    if like is not None and like.kind == "real":
+        config = replace(config, kinds="real")
+    seen = None if like is None else like.seen
+    return _from_arrays(path, config, seen) if path.suffix in ARRAYS else _from_table(path, config, seen)
 
 
 def _channels(found: Recording) -> tuple[int, int]:
@@ -76,27 +87,59 @@ def _channels(found: Recording) -> tuple[int, int]:
     return first.x.shape[1], 0 if first.inputs is None else first.inputs.shape[1]
 
 
-def _from_arrays(path: Path, config: DataConfig) -> Recording:
+def _from_arrays(path: Path, config: DataConfig, seen: Table | None) -> Recording:
     arrays = read_arrays(path)
-    unknown = sorted(set(arrays) - {"x", "inputs", "subjects", "lengths"})
+    unknown = sorted(set(arrays) - {"x", "inputs", "subjects", "lengths", "channels"})
     if "x" not in arrays and len(arrays) == 1:
         arrays, unknown = {"x": next(iter(arrays.values()))}, []
     if "x" not in arrays or unknown:
-        raise BadInput(f"{path} holds {', '.join(arrays)}; a recording has x, and perhaps inputs, subjects, lengths")
+        raise BadInput(
+            f"{path} holds {', '.join(arrays)}; a recording has x, and perhaps inputs, subjects, lengths, channels"
+        )
     x = _numbers(arrays["x"], f"{path}: x")
     inputs = _numbers(arrays["inputs"], f"{path}: inputs") if "inputs" in arrays else None
     if inputs is not None and (inputs.shape[:-1] != x.shape[:-1] or np.isnan(inputs).any()):
         raise BadInput(
             f"{path}: inputs are {inputs.shape} for x {x.shape}; they need as many steps, and all of them known"
         )
-    kind = _kind(x, config, str(path))
+    kind: Kinds
+    if seen is None and config.kinds in ("", "real", "count"):
+        kind = _kind(x, config, str(path))
+    else:
+        written = _written(path, x, arrays.get("channels"))
+        told = asked(written, config)[0] if seen is None else {}
+        flat, kind, seen = _kinds(written, told, seen)
+        x = flat.reshape(x.shape)
     pieces = _pieces(x, arrays.get("lengths"), str(path))
     acting = [None] * len(pieces) if inputs is None else _pieces(inputs, arrays.get("lengths"), str(path))
     subjects = arrays.get("subjects", np.full(len(pieces), ""))
     if subjects.shape != (len(pieces),):
         raise BadInput(f"{path} has {len(pieces)} trials and subjects of shape {subjects.shape}; name one for each")
     trials = [_trial(*parts, kind, str(path)) for parts in zip(pieces, acting, map(str, subjects), strict=True)]
-    return Recording(trials, kind)
+    return Recording(trials, kind, seen)
+
+
+def _written(path: Path, x: np.ndarray, channels: np.ndarray | None) -> Sheet:
+    """An array as a table of texts."""
+    names = list(map(str, range(1, x.shape[-1] + 1) if channels is None else channels.tolist()))
+    if len(set(names)) != x.shape[-1] or len(names) != x.shape[-1]:
+        raise BadInput(
+            f"{path}: channels are {', '.join(names)[:80]}; give each of the {x.shape[-1]} a name of its own"
+        )
+    rows = [["" if v != v else f"{v:.17g}" for v in row] for row in x.reshape(-1, x.shape[-1]).tolist()]
+    return Sheet(path, names, rows, [f"step {i + 1}" for i in range(len(rows))])
+
+
+def _kinds(sheet: Sheet, told: dict[str, str], seen: Table | None) -> tuple[np.ndarray, Kinds, Table | None]:
+    """(T, N) of all columns of a sheet, and what they are: of one kind, or `seen`, which they may have to be."""
+    if seen is None:
+        seen = as_they_are(sheet, sheet.names, told)
+        if same := [column.name for column in seen.columns if column.levels == 1]:
+            raise BadInput(f"{sheet.path.name}: {same[0]!r} is always the same; leave it out with --data.drop")
+    x, kinds = coded(sheet, seen), {column.kind for column in seen.columns}
+    if kinds == {"real"}:
+        return x, "real", None
+    return (x, "count", None) if kinds == {"count"} else (x, "mixed", seen)
 
 
 def _numbers(array: np.ndarray, name: str) -> np.ndarray:
@@ -142,7 +185,7 @@ def _trial(x: np.ndarray, inputs: np.ndarray | None, subject: str, kind: str, na
     return Trial(np.ascontiguousarray(x[:n], np.int32 if whole else np.float32), acting, subject)
 
 
-def _from_table(path: Path, config: DataConfig) -> Recording:
+def _from_table(path: Path, config: DataConfig, seen: Table | None) -> Recording:
     sheet = read_sheet(path)
     dropped = set(listed(config.drop))
     acting = listed(config.inputs)
@@ -153,11 +196,17 @@ def _from_table(path: Path, config: DataConfig) -> Recording:
     channels = [name for name in sheet.names if name not in dropped | told | set(acting)]
     if not channels:
         raise BadInput(f"{path} has no channels left; drop fewer columns")
-    x, inputs = _columns(sheet, channels), _columns(sheet, acting) if acting else None
+    inputs = _columns(sheet, acting) if acting else None
     if inputs is not None and np.isnan(inputs).any():
         row, column = np.argwhere(np.isnan(inputs))[0].tolist()
         raise BadInput(f"{sheet.at(row, acting[column])} is empty, and an input must be known at every step")
-    kind = _kind(x, config, path.name)
+    kind: Kinds
+    if seen is None and (config.kinds in ("real", "count") or (not config.kinds and _all_count(sheet, channels))):
+        x = _columns(sheet, channels)
+        kind = _kind(x, config, path.name)
+    else:
+        asking = None if seen is not None else asked(sheet, config)[0]
+        x, kind, seen = _kinds(_only(sheet, channels, asking), asking or {}, seen)
     whose = sheet.cells(config.label) if config.label else [""] * len(sheet.rows)
     trials = []
     for rows in _runs(sheet, config.trial):
@@ -167,7 +216,27 @@ def _from_table(path: Path, config: DataConfig) -> Recording:
                 f"{sheet.at(int(rows[0]), config.label)}: a trial has more than one {config.label!r}; split it"
             )
         trials.append(_trial(x[rows], None if inputs is None else inputs[rows], subjects.pop(), kind, path.name))
-    return Recording(trials, kind)
+    return Recording(trials, kind, seen)
+
+
+def _all_count(sheet: Sheet, names: Sequence[str]) -> bool:
+    cells = {cell for name in names for cell in sheet.cells(name)} - {""}
+    numbers = [as_number(cell) for cell in cells]
+    return all(n is not None and n.is_integer() and n >= 0 for n in numbers)
+
+
+def _only(sheet: Sheet, names: Sequence[str], kinds: dict[str, str] | None) -> Sheet:
+    """The channels alone. One that holds words among its numbers is refused, where nothing says that it is a category."""
+    for name in names if kinds is not None else ():
+        wrong = [i for i, cell in enumerate(sheet.cells(name)) if cell and as_number(cell) is None]
+        if wrong and name not in (kinds or {}) and len(wrong) < sum(map(bool, sheet.cells(name))):
+            raise BadInput(
+                f"{sheet.at(wrong[0], name)}: {sheet.cells(name)[wrong[0]][:40]!r} is not a number; mend it, leave the column out "
+                f"with --data.drop, or say --data.kinds {name}=category"
+            )
+    places = [sheet.names.index(name) for name in names]
+    rows = [[row[place] for place in places] for row in sheet.rows]
+    return sheet._replace(names=list(names), rows=rows)
 
 
 def _columns(sheet: Sheet, names: Sequence[str]) -> np.ndarray:

@@ -8,10 +8,11 @@ import numpy as np
 
 from reverie.core.errors import BadInput
 from reverie.core.space import Space
-from reverie.data.codecs import Codec, Counts, Standard
+from reverie.data.codecs import Codec, Counts, Standard, Table
 from reverie.data.config import DataConfig
 from reverie.data.data import Data, Split
 from reverie.data.splitting import content_hash, split_by_content
+from reverie.data.tables import fitted
 from reverie.data.windows import Trial, Windows
 
 Parts = tuple[list[Trial], list[Trial], list[Trial]]
@@ -25,23 +26,28 @@ def from_trials(
     config: DataConfig,
     test: Sequence[Trial] | None = None,
     kind: Literal["real", "count"] = "real",
+    seen: Table | None = None,
 ) -> Data:
     """Data whose examples are windows (T, N) of trials, T as `config.window` says.
 
     Training windows begin at every step, those held out one after the other; none crosses trials, or from one split
     into another. Real channels are standard over the training part. `test` is the test set
-    where there is one of its own.
+    where there is one of its own. Where channels are of different kinds, `seen` tells of them.
     """
     assert config.window is not None
     way = _way(trials, config)
     parts = _by_trial(trials, test) if way == "trial" else _in_time(name, trials, test)
     if not parts[0]:
         raise BadInput(f"{name} has no trial left to train on; give more of them, or --data.split time")
-    codec = _standard(name, parts[0]) if kind == "real" else Counts()
+    if seen is not None:
+        codec: Codec = fitted(np.concatenate([trial.x for trial in parts[0]]).astype(np.float64), seen, name)
+    else:
+        codec = _standard(name, parts[0]) if kind == "real" else Counts()
     subjects = sorted({trial.subject for part in parts for trial in part} - {""})
     strides = (1, config.window, config.window)
     train, valid, held = (_split(part, config.window, subjects, n) for part, n in zip(parts, strides, strict=True))
-    space = Space((config.window, parts[0][0].x.shape[1]), codec.kind, tr=config.tr)
+    columns = seen.columns if seen is not None and codec.kind == "mixed" else ()
+    space = Space((config.window, parts[0][0].x.shape[1]), codec.kind, columns, config.tr)
     return Data(
         name, space, codec, train, valid, held, spec=spec | {"window": config.window, "split": way},
         classes=tuple(subjects), fingerprint=_fingerprint(parts, config.window, codec),

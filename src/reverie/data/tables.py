@@ -6,12 +6,12 @@ import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
 
 from reverie.core.errors import BadInput
-from reverie.core.space import Column
+from reverie.core.space import Column, ColumnKind
 from reverie.data.codecs import TOP, Table
 from reverie.data.config import DataConfig
 from reverie.data.data import Data, splits
@@ -133,20 +133,16 @@ def open_table(path: Path, config: DataConfig) -> Data:
 
     A column whose cells are all numbers is a category if they are two whole numbers; a count if all are whole, the
     smallest 0 or 1 and the greatest at most 100; otherwise real. Any other column is a category, its levels
-    the sorted texts. `kinds` says otherwise, `drop` leaves columns out, and `label` makes one the labels.
+    the sorted texts. `kinds` says otherwise, and which categories are ordered; `drop` leaves columns out, and `label` makes one
+    the labels.
     """
     sheet = read_sheet(path)
-    kinds, dropped = _asked(sheet, config)
+    kinds, dropped = asked(sheet, config)
     names = [name for name in sheet.names if name not in dropped and name != config.label]
     if not names:
         raise BadInput(f"{path} has no columns left; drop fewer")
-    columns, levels = [], []
-    for name in names:
-        kind = kinds.get(name) or _seeming(sheet, name)
-        levels.append(_levels(sheet.cells(name)) if kind == "category" else ())
-        columns.append(Column(name, kind, len(levels[-1])))
-    zeros, ones = (0.0,) * len(names), (1.0,) * len(names)
-    raw = coded(sheet, Table(tuple(columns), tuple(levels), zeros, ones))  # scales come from the training part
+    seen = as_they_are(sheet, names, kinds)
+    raw = coded(sheet, seen)
     labels, classes = _labels(sheet, config.label) if config.label else (None, ())
     spec: dict[str, Any] = {"source": str(path.absolute())}
     spec |= {key: getattr(config, key) for key in ("kinds", "drop", "label") if getattr(config, key)}
@@ -155,8 +151,29 @@ def open_table(path: Path, config: DataConfig) -> Data:
         raw, labels = raw[order], labels[order]
     order, cuts = split_by_content(_hashes(raw))
     raw, labels = raw[order], None if labels is None else labels[order]
-    codec = _fitted(raw[: cuts[0]], columns, levels, path.name)
+    codec = fitted(raw[: cuts[0]], seen, path.name)
     return Data(path.name, codec.space, codec, *splits(raw, cuts, len(raw), labels), spec=spec, classes=classes)
+
+
+def as_they_are(sheet: Sheet, names: Sequence[str], kinds: dict[str, str]) -> Table:
+    """Columns of those names, of those kinds or what they seem; their scales come later, from the training part."""
+    columns, levels = [], []
+    for name in names:
+        kind: Any = kinds.get(name) or _seeming(sheet, name)
+        known: tuple[str, ...] = ()
+        if "<" in kind:
+            kind, known = "ordered", tuple(level.strip() for level in kind.split("<"))
+            if "" in known or len(set(known)) < len(known):
+                raise BadInput(f"--data.kinds {name}={'<'.join(known)} names a level twice, or one that is empty")
+        elif kind in ("category", "ordered"):
+            known = _levels(sheet.cells(name))
+        if kind == "ordered" and name in kinds and "<" not in kinds[name] and None in map(as_number, known):
+            raise BadInput(
+                f"the order of the words in {name!r} is not known; say --data.kinds '{name}={'<'.join(known[:4])}'"
+            )
+        levels.append(known)
+        columns.append(Column(name, kind, len(known)))
+    return Table(tuple(columns), tuple(levels), (0.0,) * len(names), (1.0,) * len(names))
 
 
 def open_like(path: Path, codec: Table) -> Data:
@@ -190,14 +207,16 @@ def _hashes(raw: np.ndarray) -> np.ndarray:
     return np.array([content_hash(row.tobytes()) for row in raw], np.uint64)
 
 
-def _asked(sheet: Sheet, config: DataConfig) -> tuple[dict[str, Any], set[str]]:
-    """Kinds of columns by name, and the names of those to leave out."""
+def asked(sheet: Sheet, config: DataConfig) -> tuple[dict[str, str], set[str]]:
+    """Kinds of columns by name, of ordered ones perhaps their levels, a<b<c; and the names of those to leave out."""
     dropped = set(listed(config.drop))
-    kinds: dict[str, Any] = {}
+    kinds: dict[str, str] = {}
     for part in listed(config.kinds):
         name, _, kind = (word.strip() for word in part.rpartition("="))
-        if kind not in ("real", "count", "category") or not name:
-            raise BadInput(f"--data.kinds {part!r} is not NAME=real, NAME=count or NAME=category")
+        if (kind not in get_args(ColumnKind) and "<" not in kind) or not name:
+            raise BadInput(
+                f"--data.kinds {part!r} is not NAME=real, NAME=count, NAME=category, NAME=ordered or NAME=a<b<c"
+            )
         kinds[name] = kind
     for name in [*dropped, *kinds, *([config.label] if config.label else [])]:
         if name not in sheet.names:
@@ -266,7 +285,7 @@ def _numbers(sheet: Sheet, column: Column, levels: Sequence[str]) -> np.ndarray:
     for i, cell in enumerate(sheet.cells(column.name)):
         if not cell:
             continue
-        if column.kind == "category":
+        if column.levels:
             number, wanted = (
                 place.get(_key(cell)),
                 f"one of its categories ({', '.join(levels[:8])}{' …' * (len(levels) > 8)})",
@@ -283,16 +302,16 @@ def _numbers(sheet: Sheet, column: Column, levels: Sequence[str]) -> np.ndarray:
     return numbers + 0.0  # -0 becomes 0: content is known by its bits
 
 
-def _fitted(train: np.ndarray, columns: Sequence[Column], levels: Sequence[tuple[str, ...]], name: str) -> Table:
+def fitted(train: np.ndarray, seen: Table, name: str) -> Table:
     """The codec whose real columns have zero mean and unit variance over what was measured in training rows (N, D)."""
     mean, scale = [], []
-    for column, cells in zip(columns, train.T, strict=True):
-        seen = cells[~np.isnan(cells)]
-        if not len(seen):
+    for column, cells in zip(seen.columns, train.T, strict=True):
+        known = cells[~np.isnan(cells)]
+        if not len(known):
             raise BadInput(
                 f"{name}: column {column.name!r} is measured in no training row; leave it out: --data.drop {column.name}"
             )
-        moves = column.kind == "real" and seen.min() < seen.max()
-        mean.append(float(seen.mean()) if column.kind == "real" else 0.0)
-        scale.append(float(seen.std()) or 1.0 if moves else 1.0)
-    return Table(tuple(columns), tuple(levels), tuple(mean), tuple(scale))
+        moves = column.kind == "real" and known.min() < known.max()
+        mean.append(float(known.mean()) if column.kind == "real" else 0.0)
+        scale.append(float(known.std()) or 1.0 if moves else 1.0)
+    return Table(seen.columns, seen.levels, tuple(mean), tuple(scale))

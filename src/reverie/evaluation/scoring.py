@@ -69,20 +69,23 @@ def _examples(split: Any, limit: int) -> Examples:
 
 
 def _orbits(model: RunsFreely, data: Any) -> list[Score]:
-    """Of free runs as long as the longest test trial, and of forecasts along it, in world units."""
+    """Of free runs as long as the longest test trial, and of forecasts along it, in world units; of channels that are numbers,
+    for categories have no distances."""
     longest = max(data.test.trials, key=len)
     train, test = max(data.train.trials, key=len).x, longest.x
-    if len(test) <= AHEAD:
+    numbers = data.space.numbers
+    if len(test) <= AHEAD or not numbers:
         return []
 
     def world(x: torch.Tensor) -> np.ndarray:
-        return np.asarray(data.codec.to_world(x.cpu()).double())
+        return np.asarray(data.codec.to_world(x.cpu()).double())[..., numbers]
 
     runs = torch.where(model.diverged.view(-1, 1, 1), torch.nan, model.free_run(len(test))[:, 0])
     x = data.codec.to_model(torch.from_numpy(np.asarray(test))).unsqueeze(0)
     more = () if longest.inputs is None else (torch.from_numpy(np.asarray(longest.inputs)).unsqueeze(0).to(runs),)
     foreseen = model.foresee(x.to(runs), AHEAD, *more)[:, 0]
-    rows = series.table(np.asarray(train, float), np.asarray(test, float), world(runs), {AHEAD: world(foreseen)})
+    known, held = (np.asarray(part, float)[:, numbers] for part in (train, test))
+    rows = series.table(known, held, world(runs), {AHEAD: world(foreseen)})
     return series.scores(rows)
 
 

@@ -44,7 +44,7 @@ class Cohort(PerClass):
     """
 
     Config = CohortConfig
-    kinds = ("real", "count")
+    kinds = ("real", "count", "mixed")
     tempered = None  # type: ignore[assignment]  # a recurrent machine has no temperature, so a cohort has none
     solved: Tensor  # bool, whether gains and noise of each subject have been set
 

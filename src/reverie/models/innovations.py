@@ -246,7 +246,8 @@ class Innovations(Model):
         inputs: Float[Tensor, "T 1 B K"] | None = None,
     ) -> Float[Tensor, "S B steps N"]:
         """Every member's own orbit, from what was seen first (B, N), or from wherever WARM free steps led: the mean of p(x_t | z_t),
-        which neither noise nor nuisance disturbs. With inputs those of each step; without, under none."""
+        which neither noise nor nuisance disturbs; of a category the number of the most likely level, of an ordered one of the
+        median level. With inputs those of each step; without, under none."""
         warm = 0 if start is not None else WARM
         x = self.seen.first(self.gain.new_zeros(1, self.space.shape[1])).sample() if start is None else start
         z = self.seen.start(x.unsqueeze(0), None)

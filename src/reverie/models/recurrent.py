@@ -19,7 +19,8 @@ from reverie.core.space import Space
 from reverie.models.innovations import Innovations, turn
 from reverie.nets.bold import BoldObservation, bold
 from reverie.nets.cells import CellName, cell, manifold_attraction
-from reverie.nets.observations import Observation, ObservationName, observation
+from reverie.nets.mixed import MixedObservation, observation_of
+from reverie.nets.observations import Observation, ObservationName
 from reverie.nets.recurrence import growth
 
 FAR = 1e3  # a state that is nowhere near data of about unit variance
@@ -78,7 +79,7 @@ class Recurrent(Innovations):
     """
 
     Config = RecurrentConfig
-    kinds = ("real", "count")
+    kinds = ("real", "count", "mixed")
     reach: Tensor  # (S,) steps on both sides over which what pulls is smoothed, the same for all
     rested: Tensor  # (S,) rounds in which a member did not learn, because its loss or gradient was not finite
     alpha: Tensor  # (S,) of forcing, while it adapts
@@ -103,7 +104,7 @@ class Recurrent(Innovations):
         if config.observation == "bold":
             self.seen: Observation = bold(space, self.members, latent, config.nuisance)
         else:
-            self.seen = observation(config.observation, space.kind, self.members, latent, channels)
+            self.seen = observation_of(space, config.observation, self.members, latent)
         driving = config.inputs - config.nuisance
         self.C = nn.Parameter(0.1 * torch.randn(self.members, driving, latent)) if driving else None
         self.register_buffer("reach", torch.full((self.members,), max(config.smooth, 0)))
@@ -128,7 +129,8 @@ class Recurrent(Innovations):
             self.seen.prepare(told.x, told.observed)
         if self.config.smooth < 0:  # with holes there are no parabolas, and what is pushed from outside may jump
             rough = told.observed is not None or self.inputs or self.seen.blurs
-            self.reach.fill_(0 if rough else smoothing(told.x))
+            real = told.x[..., self.seen.real] if isinstance(self.seen, MixedObservation) else told.x
+            self.reach.fill_(0 if rough else smoothing(real))
 
     def phases(self, batch: Batch, step: int) -> Iterator[Phase]:
         # To each member its own share of the examples.
@@ -149,11 +151,15 @@ class Recurrent(Innovations):
     ) -> tuple[Float[Tensor, "T S B M"], Float[Tensor, " S"]]:
         """The states that examples (T, S or 1, B, N) pull along in a round, and the nats of what was seen, smoothed or not."""
         pulling, reach = x, int(self.reach[0])
-        if reach:
-            if observed is not None:
-                raise BadInput("what has holes is not smoothed; leave --model.smooth out")
-            pulling = torch.einsum("ts,s...->t...", parabolas(len(x), reach).to(x), x)
-            pulling = pulling.clamp(min=0) if self.space.kind == "count" else pulling
+        if observed is not None and self.config.smooth > 0:
+            raise BadInput("what has holes is not smoothed; leave --model.smooth out")
+        if reach and observed is None:  # held-out examples may have holes where those to learn from have none
+            fit = parabolas(len(x), reach).to(x)
+            if isinstance(self.seen, MixedObservation):
+                pulling = self.seen.smoothed(x, fit)
+            else:
+                pulling = torch.einsum("ts,s...->t...", fit, x)
+                pulling = pulling.clamp(min=0) if self.space.kind == "count" else pulling
         sources, known, before = self.seen.sources(pulling, observed, self.disturbing(inputs))
         states = self.forced(sources, known, inputs, self.weight(x, known, step))
         return states, self.nats(states, x, observed, inputs, before).sum(0).mean(-1)
@@ -220,7 +226,7 @@ def smoothing(x: Float[Tensor, "W T N"]) -> int:
     """
     steps = x.shape[1]
     most = min(FARTHEST, (steps - 1) // 4)
-    if most < 2:
+    if most < 2 or not x.shape[2]:
         return 0
     middle = slice(most, steps - most)  # where no window is cut short
     spread = x.var((0, 1)).clamp(min=1e-12)

@@ -200,7 +200,7 @@ class TableHead(Head):
             groups.setdefault((column.kind, column.levels), []).append(i)
         parts: list[EntryHead] = []
         for (kind, levels), members in groups.items():
-            if kind == "category":
+            if levels:
                 parts.append(CategoryHead(len(members), levels))
             elif kind == "count":
                 parts.append(NegativeBinomialHead((len(members),)))
@@ -234,6 +234,8 @@ def head(space: Space, name: Likelihood = "auto", components: int = 1) -> Head:
     if name != "auto" and name not in fitting:
         raise BadInput(f"likelihood {name} does not fit {space.kind} entries; use auto, {' or '.join(fitting)}")
     name = fitting[0] if name == "auto" else name
+    if space.columns and space.is_series:
+        raise BadInput("series of columns of different kinds are learned by recurrent machines; use --model recurrent")
     if space.columns:
         return TableHead(space.columns, heavy=name == "student")
     if name == "logistic":

@@ -134,8 +134,11 @@ class AffineObservation(Observation):
     @torch.no_grad()
     def prepare(self, x: Tensor, observed: Tensor | None) -> None:
         """The principal axes of the data: a state then has about unit variance in each."""
-        known = torch.ones_like(x, dtype=torch.bool) if observed is None else observed
-        x, known = self.linked(x).flatten(0, 1), known.flatten(0, 1)
+        self.begin(self.linked(x), torch.ones_like(x, dtype=torch.bool) if observed is None else observed)
+
+    def begin(self, x: Tensor, known: Tensor) -> None:
+        """The principal axes of x (W, T, N) on the scale of locations."""
+        x, known = x.flatten(0, 1), known.flatten(0, 1)
         mean = (x * known).sum(0) / known.sum(0).clamp(min=1)
         centred = torch.where(known, x - mean, 0.0)
         _, size, axes = torch.linalg.svd(centred, full_matrices=False)
@@ -185,12 +188,17 @@ class CountObservation(AffineObservation):
     @torch.no_grad()
     def prepare(self, x: Tensor, observed: Tensor | None) -> None:
         super().prepare(x, observed)
-        known = torch.ones_like(x) if observed is None else observed.to(x.dtype)
-        mean = ((x * known).sum((0, 1)) / known.sum((0, 1)).clamp(min=1)).clamp(min=1e-3)
-        spread = ((x - mean).square() * known).sum((0, 1)) / known.sum((0, 1)).clamp(min=1)
-        self.first_log_mean.copy_(mean.log())
-        # By moments: variance = mean + mean^2 / r
-        self.first_log_r.copy_((mean.square() / (spread - mean).clamp(min=1e-6)).log().clamp(-7, 12))
+        log_mean, log_r = moments(x, torch.ones_like(x) if observed is None else observed)
+        self.first_log_mean.copy_(log_mean)
+        self.first_log_r.copy_(log_r)
+
+
+def moments(x: Float[Tensor, "W T N"], known: Tensor) -> tuple[Float[Tensor, " N"], Float[Tensor, " N"]]:
+    """Log mean and log r of counts, by their moments: variance = mean + mean^2 / r."""
+    weight = known.to(x.dtype)
+    mean = ((x * weight).sum((0, 1)) / weight.sum((0, 1)).clamp(min=1)).clamp(min=1e-3)
+    spread = ((x - mean).square() * weight).sum((0, 1)) / weight.sum((0, 1)).clamp(min=1)
+    return mean.log(), (mean.square() / (spread - mean).clamp(min=1e-6)).log().clamp(-7, 12)
 
 
 class PoissonObservation(CountObservation):

@@ -29,7 +29,7 @@ class Senses(nn.Module):
         self.space, self.classes, self.holes = space, classes, holes
         wide = [(i, level, c.kind) for i, c in enumerate(space.columns) for level in range(max(1, c.levels))]
         self.register_buffer("source", torch.tensor([i for i, _, _ in wide], dtype=torch.long), persistent=False)
-        level = [level if kind == "category" else -1 for _, level, kind in wide]
+        level = [level if kind in ("category", "ordered") else -1 for _, level, kind in wide]
         self.register_buffer("level", torch.tensor(level, dtype=torch.long), persistent=False)
         self.register_buffer(
             "count", torch.tensor([k == "count" for *_, k in wide], dtype=torch.bool), persistent=False

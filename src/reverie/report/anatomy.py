@@ -94,8 +94,10 @@ def _all(system: Alone, spectra: Tensor, member: int) -> list[Html]:
 
 
 def _attractor(system: Alone, codec: Codec, found: Anatomy) -> list[Html]:
+    numbers = system.model.space.numbers
+
     def world(z: Tensor) -> np.ndarray:
-        return np.asarray(codec.to_world(system.seen(z, found.member)).double())
+        return np.asarray(codec.to_world(system.seen(z, found.member)).double())[:, numbers]
 
     orbit, cycles = world(found.orbit), [] if found.census is None else found.census.cycles
     where = [world(one.points) for one in cycles]
@@ -104,7 +106,11 @@ def _attractor(system: Alone, codec: Codec, found: Anatomy) -> list[Html]:
         return dynamics.attractors({"the machine, left alone": orbit}, ink, where, [c.kind == "stable" for c in cycles])
 
     marked = " Rings are points at which it would stand still, and cycles, dashed, that it would repeat; filled ones attract."
-    parts = [figure(drawing(draw, "an orbit and its cycles"), "An orbit of the machine." + (marked if cycles else ""))]
+    parts: list[Html] = []
+    if numbers:  # categories have no place in space
+        parts.append(
+            figure(drawing(draw, "an orbit and its cycles"), "An orbit of the machine." + (marked if cycles else ""))
+        )
     if found.census is None:
         return [*parts, say("A GRU is not piecewise linear: its fixed points cannot be solved for.")]
     if cycles:

@@ -32,6 +32,10 @@ def attractor(scene: Scene) -> Html | None:
     if found.acting is not None and found.model.C is not None:
         return None  # what is driven by something that changes has no attractor of its own
     model, member, true, dreamt, _ = found
+    numbers = scene.space.numbers  # categories have no place in space
+    if not numbers:
+        return None
+    true, dreamt = true[:, numbers], dreamt[:, numbers]
     parts: list[Html] = []
     if len(model.gain) > 1:
         lost = int(model.diverged.sum())
@@ -40,7 +44,7 @@ def attractor(scene: Scene) -> Html | None:
         )
     system = alone(model)
     still = _still(system, member)
-    where = [np.asarray(scene.codec.to_world(system.seen(one.points, member)).double()) for one in still]
+    where = [np.asarray(scene.codec.to_world(system.seen(one.points, member)).double())[:, numbers] for one in still]
 
     def draw(ink: Ink) -> Any:
         stable = [one.kind == "stable" for one in still]
@@ -80,11 +84,13 @@ def rhythms(scene: Scene) -> Html | None:
     if (found := _freely(scene)) is None:
         return None
     true, dreamt = found.true, found.dreamt
-    shown = slice(SHOWN)
+    shown = scene.space.numbers[:SHOWN]
+    if not shown:
+        return None
     shares = {"the world": rhythm(true[:, shown]), "the machine": rhythm(dreamt[:, shown])}
 
     def draw(ink: Ink) -> Any:
-        return dynamics.spectra(shares, _names(true), ink)
+        return dynamics.spectra(shares, _names(scene, shown), ink)
 
     caption = "How much of the movement of each channel lies at which frequency, of the held-out series and of a free run as long."
     return section(
@@ -97,7 +103,7 @@ def beside(scene: Scene) -> Html | None:
     if (found := _freely(scene)) is None:
         return None
     model, true, acting = found.model, found.true, found.acting
-    names, steps = _names(true), min(SIDE, len(true))
+    shown, steps = list(range(scene.space.shape[1]))[:SHOWN], min(SIDE, len(true))
     told = "The machine was not told where the world was: it need not be there at the same time, only move as the world does."
     if acting is not None:
         told = "The machine was told what acted on the world from outside, and of the world its first step: where the inputs lead, both go."
@@ -107,16 +113,21 @@ def beside(scene: Scene) -> Html | None:
         counts = {"the world": true[1:steps].astype(int), "the machine": thrown.astype(int)}
         picture = drawing(lambda ink: dynamics.raster(counts, ink), "spikes of the world and of the machine")
     else:
-        two = {"world": true[:steps, :SHOWN], "machine": found.dreamt[:steps, :SHOWN]}
-        picture = drawing(lambda ink: dynamics.runs(two, names, ink), "a run beside the world")
+        if scene.space.columns:
+            told += " A category is drawn by its number, as it is most likely."
+        two = {"world": true[:steps, shown], "machine": found.dreamt[:steps, shown]}
+        picture = drawing(lambda ink: dynamics.runs(two, _names(scene, shown), ink), "a run beside the world")
     parts = [figure(picture, told)]
-    if len(true) > PAST + AHEAD:
+    ranked = [i for i, c in enumerate(scene.space.columns) if c.kind != "category"][:SHOWN]
+    shown = ranked if scene.space.columns else shown  # of what has no order there are no quantiles
+    if shown and len(true) > PAST + AHEAD:
         at = (len(true) - PAST - AHEAD) // 2
         past, future = true[at : at + PAST], true[at + PAST : at + PAST + AHEAD]
         fan = _expected(scene, found, slice(at, at + PAST), AHEAD, FANS)
 
         def draw(ink: Ink) -> Any:
-            return dynamics.forecast(past[-AHEAD:, :SHOWN], future[:, :SHOWN], fan[..., :SHOWN], names, ink)
+            names = _names(scene, shown)
+            return dynamics.forecast(past[-AHEAD:, shown], future[:, shown], fan[..., shown], names, ink)
 
         caption = (
             f"From the middle of the held-out series: {FANS} draws of what comes next, with the noise that the machine expects"
@@ -168,8 +179,8 @@ def _expected(scene: Scene, found: _Run, past: slice, steps: int, draws: int) ->
     return np.asarray(scene.codec.to_world(drawn).double())
 
 
-def _names(x: np.ndarray) -> list[str]:
-    return [f"channel {i + 1}" for i in range(min(SHOWN, x.shape[1]))]
+def _names(scene: Scene, shown: list[int]) -> list[str]:
+    return [scene.space.columns[i].name if scene.space.columns else f"channel {i + 1}" for i in shown]
 
 
 def _still(system: Alone, member: int) -> list[Cycle]:
