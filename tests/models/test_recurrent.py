@@ -14,7 +14,8 @@ from reverie.data.config import DataConfig
 from reverie.data.series import from_trials
 from reverie.data.windows import Trial
 from reverie.evaluation import evaluate
-from reverie.models.recurrent import Recurrent, RecurrentConfig, parabolas, smoothing
+from reverie.models.recurrent import Recurrent, RecurrentConfig
+from reverie.nets.smoothing import parabolas, smoothing
 from reverie.training import State, fabric_for, told, training
 
 

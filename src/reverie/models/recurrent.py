@@ -1,6 +1,5 @@
 """Recurrent networks that become the system they saw: run freely, they go on as it would."""
 
-import functools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from reverie.core.config import knob
+from reverie.core.distributions import Gaussian
 from reverie.core.errors import BadInput
 from reverie.core.model import Batch, Phase
 from reverie.core.recipe import TrainingConfig
@@ -19,12 +19,15 @@ from reverie.core.space import Space
 from reverie.models.innovations import Innovations, turn
 from reverie.nets.cells import CellName, cell, manifold_attraction
 from reverie.nets.observations import ObservationName, observation
-from reverie.nets.recurrence import growth
+from reverie.nets.recogniser import Recogniser
+from reverie.nets.recurrence import Forcing, growth
+from reverie.nets.smoothing import parabolas, smoothing
 
+STOP, MTF = False, 0.0
+WANDER = 0.2
 FAR = 1e3  # a state that is nowhere near data of about unit variance
 LONG = 5000  # free steps after which a member is known not to run away
 GAINS = (0.0, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0)  # of the filter, of which the best is kept
-FARTHEST = 30  # steps over which what was seen is smoothed without being asked to
 EVERY = 10  # rounds between two looks at how errors grow
 
 
@@ -37,8 +40,9 @@ class RecurrentConfig:
     )
     observation: ObservationName = knob("auto", "what is seen of a state")
     members: int = knob(1, "machines that learn side by side, each from windows of its own", low=1, high=1000)
-    forcing: Literal["fixed", "annealed", "adaptive", "sparse"] = knob(
-        "fixed", "how what was seen pulls the states while learning"
+    forcing: Literal["fixed", "annealed", "adaptive", "sparse", "recognised"] = knob(
+        "fixed",
+        "how what was seen pulls the states while learning; recognised: by draws of what a recogniser believes lies behind it",
     )
     alpha: float = knob(
         0.15, "share of the way that it pulls them (at first, where annealed or adaptive)", low=0.0, high=1.0
@@ -51,6 +55,7 @@ class RecurrentConfig:
         "what is learned too tame; 0: none, -1: as many as foretell each step best from those around it",
         low=-1,
     )
+    heeded: int = knob(15, "recognised: steps on both sides that the recogniser heeds", low=0)
     inputs: int = knob(0, "external inputs at each step", low=0)
     remembering: int = knob(0, "units that are drawn towards remembering for ever", low=0)
     attraction: float = knob(0.1, "how strongly they are, at each step", low=0.0)
@@ -88,6 +93,12 @@ class Recurrent(Innovations):
             raise BadInput(f"{config.remembering} remembering units are more than the {latent} there are")
         self.cell = cell(config.cell, self.members, latent, config.hidden)
         self.seen = observation(config.observation, space.kind, self.members, latent, channels)
+        self.recogniser = None
+        if config.forcing == "recognised":
+            self.recogniser = Recogniser(self.members, latent, channels, config.inputs, config.heeded)
+            self.spread = nn.Parameter(torch.tensor([0.0, math.log(WANDER)]).view(1, 2, 1, 1).repeat(self.members, 1, 1, latent))
+        else:
+            pass
         self.C = nn.Parameter(0.1 * torch.randn(self.members, config.inputs, latent)) if config.inputs else None
         self.register_buffer("reach", torch.tensor(max(config.smooth, 0)))
         self.register_buffer("diverged", torch.zeros(self.members, dtype=torch.bool))
@@ -108,6 +119,8 @@ class Recurrent(Innovations):
         self.seen.prepare(told.x, told.observed)
         if self.config.smooth < 0:
             self.reach.fill_(0 if told.observed is not None else smoothing(told.x))
+        if self.recogniser is not None:
+            self.recogniser.prepare(self.seen, int(self.reach))
 
     def phases(self, batch: Batch, step: int) -> Iterator[Phase]:
         # To each member its own share of the examples.
@@ -127,6 +140,8 @@ class Recurrent(Innovations):
         self, x: Tensor, observed: Tensor | None, inputs: Tensor | None, step: int
     ) -> tuple[Float[Tensor, "T S B M"], Float[Tensor, " S"]]:
         """The states that examples (T, S or 1, B, N) pull along in a round, and the nats of what was seen, smoothed or not."""
+        if self.recogniser is not None:
+            return self.recognised(x, observed, inputs)
         pulling, reach = x, int(self.reach)
         if reach:
             if observed is not None:
@@ -135,6 +150,30 @@ class Recurrent(Innovations):
             pulling = pulling.clamp(min=0) if self.space.kind == "count" else pulling
         states = self.forced(pulling, observed, inputs, self.weight(x, observed, step))
         return states, self.nats(states, x, observed).sum(0).mean(-1)
+
+    def recognised(self, x, observed, inputs):
+        q = self.recogniser(self.seen.linked(x), observed, inputs)
+        z = q.sample()
+        weight = x.new_full((len(x), 1, 1, 1), self.config.alpha)
+        weight[0] = 1
+        drive = None if inputs is None or self.C is None else inputs[1:] @ self.C
+        start = torch.zeros_like(z[0])
+        states = self.cell.orbit(start, len(x) - 1, Forcing(z[:-1].detach() if STOP else z[:-1], weight[:-1]), drive)
+        states = torch.cat([start.unsqueeze(0), states])
+        spread = torch.cat([self.spread[:, :1], self.spread[:, 1:].expand(-1, len(x) - 1, -1, -1)], 1).transpose(0, 1)
+        kl = spread - q.log_scale + 0.5 * (((q.loc - states).square() + (2 * q.log_scale).exp()) * (-2 * spread).exp() - 1)
+        nats = kl.sum(-1) - self.seen(z).log_prob(x, observed)
+        nats = nats.sum(0).mean(-1)
+        if MTF:
+            nats = nats - MTF * self.seen(states[1:]).log_prob(x[1:], None if observed is None else observed[1:]).sum(0).mean(-1)
+        return states, nats
+
+    @torch.no_grad()
+    def encode(self, x, observed=None, inputs=None):
+        x, observed, inputs = self.by_time(x, observed, inputs)
+        q = self.recogniser(self.seen.linked(x), observed, inputs)
+        mean, log_scale = (p.movedim(0, 2).transpose(0, 1) for p in (q.loc, q.log_scale))
+        return Gaussian(mean, log_scale, 3)
 
     def weight(self, x: Tensor, observed: Tensor | None, step: int) -> Tensor:
         """(T, S or 1, B or 1, N or 1) how far what was seen pulls at each step, while learning."""
@@ -181,48 +220,3 @@ class Recurrent(Innovations):
         error = (square * seen).sum((0, 2)) / seen.expand_as(square).sum((0, 2)).clamp(min=1)
         self.seen.settle(torch.nan_to_num(error, FAR, FAR))
         return self.nats(states, x, observed).sum(0).mean(-1), error
-
-
-@torch.no_grad()
-def smoothing(x: Float[Tensor, "W T N"]) -> int:
-    """The steps on both sides over which parabolas foretell each step of windows best when it is left out of their fit; 0
-    where not even they foretell half of the variance: such series jump, and smoothing would take that from them.
-
-    What a fit says of a step it was told of, y, gives what it would have said without it: x - y = (1 - s) (x - that), with the
-    share s that the step had in y (Allen 1974).
-
-    >>> time = torch.arange(200.0).view(1, -1, 1)
-    >>> torch.manual_seed(0) and smoothing(torch.sin(time / 10)), smoothing(torch.randn(1, 200, 1))
-    (2, 0)
-    """
-    steps = x.shape[1]
-    most = min(FARTHEST, (steps - 1) // 4)
-    if most < 2:
-        return 0
-    middle = slice(most, steps - most)  # where no window is cut short
-    spread = x.var((0, 1)).clamp(min=1e-12)
-    errors = []
-    for reach in range(2, most + 1):
-        fit = parabolas(steps, reach).to(x)
-        left = (x - torch.einsum("ts,wsn->wtn", fit, x)) / (1 - fit.diagonal().view(-1, 1))
-        errors.append((left[:, middle].square().mean((0, 1)) / spread).mean())
-    least = int(torch.stack(errors).argmin())
-    return least + 2 if errors[least] < 0.5 else 0
-
-
-@functools.cache
-def parabolas(steps: int, reach: int) -> Float[Tensor, "T T"]:
-    """What makes of a series the value at each step of the parabola that fits it best, by least squares, over the 2 `reach` + 1 steps around it (Savitzky
-    & Golay 1964); near the ends, over the first or last as many.
-
-    >>> (parabolas(9, 3) @ torch.arange(9.0).square()).round().int().tolist()
-    [0, 1, 4, 9, 16, 25, 36, 49, 64]
-    """
-    size = min(2 * reach + 1, steps)
-    found = torch.zeros(steps, steps, dtype=torch.float64)
-    for t in range(steps):
-        first = min(max(t - reach, 0), steps - size)
-        time = (torch.arange(first, first + size, dtype=torch.float64) - t) / size
-        powers = time.unsqueeze(1) ** torch.arange(min(3, size))
-        found[t, first : first + size] = torch.linalg.pinv(powers)[0]
-    return found.float()

@@ -38,6 +38,10 @@ class Observation(nn.Module, ABC):
     def forward(self, z: Float[Tensor, "*T S B M"]) -> Factorised:
         """p(x | z), events of N channels."""
 
+    def linked(self, x: Tensor) -> Tensor:
+        """x on the scale of locations, which are linear in the states."""
+        return x
+
     @abstractmethod
     def target(self, x: Tensor) -> Tensor:
         """x (…, N) on the scale on which it pulls the states."""
@@ -100,10 +104,6 @@ class AffineObservation(Observation):
     def location(self, z: Tensor) -> Tensor:
         """(…, S, B, N)."""
         return z[..., : self.reach] @ self.readout + self.bias
-
-    def linked(self, x: Tensor) -> Tensor:
-        """x on the scale of locations."""
-        return x
 
     def target(self, x: Tensor) -> Tensor:
         return self.linked(x) - self.bias.detach()
