@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from reverie.core.config import knob
@@ -17,14 +17,12 @@ from reverie.core.recipe import TrainingConfig
 from reverie.core.shallow import Shallow
 from reverie.core.space import Space
 from reverie.models.innovations import Innovations, turn
+from reverie.models.recognised import Recognition
 from reverie.nets.cells import CellName, cell, manifold_attraction
 from reverie.nets.observations import ObservationName, observation
-from reverie.nets.recogniser import Recogniser
-from reverie.nets.recurrence import Forcing, growth
+from reverie.nets.recurrence import growth
 from reverie.nets.smoothing import parabolas, smoothing
 
-STOP, MTF = False, 0.0
-WANDER = 0.2
 FAR = 1e3  # a state that is nowhere near data of about unit variance
 LONG = 5000  # free steps after which a member is known not to run away
 GAINS = (0.0, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0)  # of the filter, of which the best is kept
@@ -93,12 +91,10 @@ class Recurrent(Innovations):
             raise BadInput(f"{config.remembering} remembering units are more than the {latent} there are")
         self.cell = cell(config.cell, self.members, latent, config.hidden)
         self.seen = observation(config.observation, space.kind, self.members, latent, channels)
-        self.recogniser = None
+        self.recognition = None
         if config.forcing == "recognised":
-            self.recogniser = Recogniser(self.members, latent, channels, config.inputs, config.heeded)
-            self.spread = nn.Parameter(torch.tensor([0.0, math.log(WANDER)]).view(1, 2, 1, 1).repeat(self.members, 1, 1, latent))
-        else:
-            pass
+            self.recognition = Recognition(self.members, latent, channels, config.inputs, config.heeded)
+            self.encode = self._encode  # where nothing was taught to recognise, there is no such ability
         self.C = nn.Parameter(0.1 * torch.randn(self.members, config.inputs, latent)) if config.inputs else None
         self.register_buffer("reach", torch.tensor(max(config.smooth, 0)))
         self.register_buffer("diverged", torch.zeros(self.members, dtype=torch.bool))
@@ -118,9 +114,10 @@ class Recurrent(Innovations):
             )
         self.seen.prepare(told.x, told.observed)
         if self.config.smooth < 0:
-            self.reach.fill_(0 if told.observed is not None else smoothing(told.x))
-        if self.recogniser is not None:
-            self.recogniser.prepare(self.seen, int(self.reach))
+            chance = told.x.mean((0, 1)) if self.space.kind == "count" else None  # the variance of Poisson counts
+            self.reach.fill_(0 if told.observed is not None else smoothing(told.x, chance))
+        if self.recognition is not None:
+            self.recognition.recogniser.prepare(self.seen, int(self.reach))
 
     def phases(self, batch: Batch, step: int) -> Iterator[Phase]:
         # To each member its own share of the examples.
@@ -128,6 +125,8 @@ class Recurrent(Innovations):
         x, observed, inputs = self.by_time(batch.x, batch.observed, batch.inputs, hands)
         states, nats = self.learned(x, observed, inputs, step)
         loss = nats
+        if self.recognition is not None:  # as what is expected alone foretells, it will be used
+            loss = loss + self.nats(states, x, observed).sum(0).mean(-1)
         if self.config.remembering:
             drawn = manifold_attraction(self.cell.as_shallow(), self.config.remembering)
             loss = loss + self.config.attraction * len(x) * drawn
@@ -140,40 +139,30 @@ class Recurrent(Innovations):
         self, x: Tensor, observed: Tensor | None, inputs: Tensor | None, step: int
     ) -> tuple[Float[Tensor, "T S B M"], Float[Tensor, " S"]]:
         """The states that examples (T, S or 1, B, N) pull along in a round, and the nats of what was seen, smoothed or not."""
-        if self.recogniser is not None:
-            return self.recognised(x, observed, inputs)
+        if self.recognition is not None:
+            return self.recognition(self, x, observed, inputs, self.config.alpha)
         pulling, reach = x, int(self.reach)
         if reach:
             if observed is not None:
                 raise BadInput("what has holes is not smoothed; leave --model.smooth out")
-            pulling = torch.einsum("ts,s...->t...", parabolas(len(x), reach).to(x), x)
-            pulling = pulling.clamp(min=0) if self.space.kind == "count" else pulling
+            pulling = self.seen.smoothed(x, parabolas(len(x), reach).to(x))
         states = self.forced(pulling, observed, inputs, self.weight(x, observed, step))
         return states, self.nats(states, x, observed).sum(0).mean(-1)
 
-    def recognised(self, x, observed, inputs):
-        q = self.recogniser(self.seen.linked(x), observed, inputs)
-        z = q.sample()
-        weight = x.new_full((len(x), 1, 1, 1), self.config.alpha)
-        weight[0] = 1
-        drive = None if inputs is None or self.C is None else inputs[1:] @ self.C
-        start = torch.zeros_like(z[0])
-        states = self.cell.orbit(start, len(x) - 1, Forcing(z[:-1].detach() if STOP else z[:-1], weight[:-1]), drive)
-        states = torch.cat([start.unsqueeze(0), states])
-        spread = torch.cat([self.spread[:, :1], self.spread[:, 1:].expand(-1, len(x) - 1, -1, -1)], 1).transpose(0, 1)
-        kl = spread - q.log_scale + 0.5 * (((q.loc - states).square() + (2 * q.log_scale).exp()) * (-2 * spread).exp() - 1)
-        nats = kl.sum(-1) - self.seen(z).log_prob(x, observed)
-        nats = nats.sum(0).mean(-1)
-        if MTF:
-            nats = nats - MTF * self.seen(states[1:]).log_prob(x[1:], None if observed is None else observed[1:]).sum(0).mean(-1)
-        return states, nats
-
     @torch.no_grad()
-    def encode(self, x, observed=None, inputs=None):
+    def _encode(
+        self,
+        x: Float[Tensor, "B T N"],
+        observed: Bool[Tensor, "B T N"] | None = None,
+        inputs: Float[Tensor, "B T K"] | None = None,
+    ) -> Gaussian:
+        """q(z | x) of series of any length: (B, S, T, M), for each member in coordinates of its own, from what was seen before
+        and after each step."""
+        assert self.recognition is not None
         x, observed, inputs = self.by_time(x, observed, inputs)
-        q = self.recogniser(self.seen.linked(x), observed, inputs)
-        mean, log_scale = (p.movedim(0, 2).transpose(0, 1) for p in (q.loc, q.log_scale))
-        return Gaussian(mean, log_scale, 3)
+        q = self.recognition.recogniser(self.seen.linked(x), observed, inputs)
+        mean, log_scale = (part.permute(2, 1, 0, 3) for part in (q.mean, q.log_scale))
+        return Gaussian(mean, log_scale, event_dims=3)
 
     def weight(self, x: Tensor, observed: Tensor | None, step: int) -> Tensor:
         """(T, S or 1, B or 1, N or 1) how far what was seen pulls at each step, while learning."""

@@ -67,7 +67,6 @@ class Forcing(NamedTuple):
         else:
             moved -= ((moved @ self.gain.mT) * self.weight[t]) @ self.readout.mT
 
-
     def of_target(self, gradient: Tensor) -> Tensor:
         """From the gradients of pulled states (T, S, B, M) to those of y, of its shape."""
         weight = self.weight[: len(gradient)]
@@ -226,9 +225,7 @@ class _Orbit(torch.autograd.Function):
         return None, None, found.start, drive, target, *found.weights
 
 
-def _before(
-    weights: Shallow, z: Float[Tensor, "T S B M"], later: Float[Tensor, "T S B M"]
-) -> Float[Tensor, "T S B M"]:
+def _before(weights: Shallow, z: Float[Tensor, "T S B M"], later: Float[Tensor, "T S B M"]) -> Float[Tensor, "T S B M"]:
     """Gradients of the pulled states z from those of the states after them: one product for many steps at once."""
     at_once = max(1, CHUNK // max(1, z[0, ..., 0].numel() * weights.W2.shape[1]))
     found = []

@@ -10,9 +10,10 @@ FARTHEST = 30  # steps over which what was seen is smoothed without being asked 
 
 
 @torch.no_grad()
-def smoothing(x: Float[Tensor, "W T N"]) -> int:
+def smoothing(x: Float[Tensor, "W T N"], chance: Float[Tensor, " N"] | None = None) -> int:
     """The steps on both sides over which parabolas foretell each step of windows best when it is left out of their fit; 0
-    where not even they foretell half of the variance: such series jump, and smoothing would take that from them.
+    where not even they foretell half of the variance: such series jump, and smoothing would take that from them. Of the variance
+    what nothing could foretell, `chance`, does not count: of counts, their mean.
 
     What a fit says of a step it was told of, y, gives what it would have said without it: x - y = (1 - s) (x - that), with the
     share s that the step had in y (Allen 1974).
@@ -33,7 +34,8 @@ def smoothing(x: Float[Tensor, "W T N"]) -> int:
         left = (x - torch.einsum("ts,wsn->wtn", fit, x)) / (1 - fit.diagonal().view(-1, 1))
         errors.append((left[:, middle].square().mean((0, 1)) / spread).mean())
     least = int(torch.stack(errors).argmin())
-    return least + 2 if errors[least] < 0.5 else 0
+    bare = 0.0 if chance is None else float((chance / spread).mean().clamp(max=1))
+    return least + 2 if errors[least] - bare < 0.5 * (1 - bare) else 0
 
 
 @functools.cache
