@@ -26,8 +26,9 @@ class Recognition(nn.Module):
 
         log p(x) >= E_q sum_t [log p(x_t | z_t) - KL(q(z_t | x) || N(e_t, spread))],
 
-    by one draw of z, the divergence in closed form. Its gradient is the true one: what reaches q through all
-    later e goes backwards through the sweep, one product more.
+    by one draw of z, the divergence in closed form. Its gradient is the true one: what reaches q through all later e goes
+    backwards through the sweep, one product more. Multimodal teacher forcing adds sum_t log p(x_t | e_t), what the machine
+    foretells when it is used; `Recurrent.phases` does too, but only the bound is told.
     """
 
     def __init__(self, members: int, latent: int, channels: int, inputs: int, heeded: int):
@@ -64,3 +65,13 @@ class Recognition(nn.Module):
         start = torch.zeros_like(z[0])
         later = machine.cell.orbit(start, len(z) - 1, Forcing(z[:-1], weight[:-1]), drive)
         return torch.cat([start.unsqueeze(0), later])
+
+    @torch.no_grad()
+    def guess(
+        self, machine: Innovations, x: Tensor, observed: Tensor | None, inputs: Tensor | None
+    ) -> Float[Tensor, "S R more"]:
+        """What the units that are seen tell of the others at the first step, by least squares over what is believed of it."""
+        first = self.recogniser(machine.seen.linked(x), observed, inputs).mean[0]
+        seen, others = first[..., : machine.seen.reach], first[..., machine.seen.reach :]
+        found: Tensor = torch.linalg.pinv(seen) @ others
+        return found

@@ -67,6 +67,9 @@ class Recurrent(Innovations):
     gain, so that p(x) is a product over steps and exact. The gain is chosen on the validation windows once the learning is
     done. Several members are an equal mixture, of those that did not diverge.
 
+    Where it is `recognised` what pulls, the states learn from draws of a belief about them instead (`Recognition`), which suits counts and much
+    noise; then `encode` tells the belief.
+
     >>> model = Recurrent(RecurrentConfig(members=2, hidden=5), Space((10, 3), "real"))
     >>> model.sample(4).shape, model.free_run(100).shape
     (torch.Size([4, 10, 3]), torch.Size([2, 1, 100, 3]))
@@ -94,7 +97,7 @@ class Recurrent(Innovations):
         self.recognition = None
         if config.forcing == "recognised":
             self.recognition = Recognition(self.members, latent, channels, config.inputs, config.heeded)
-            self.encode = self._encode  # where nothing was taught to recognise, there is no such ability
+            self.encode = self._encode  # an ability that no other has
         self.C = nn.Parameter(0.1 * torch.randn(self.members, config.inputs, latent)) if config.inputs else None
         self.register_buffer("reach", torch.tensor(max(config.smooth, 0)))
         self.register_buffer("diverged", torch.zeros(self.members, dtype=torch.bool))
@@ -105,6 +108,11 @@ class Recurrent(Innovations):
     @classmethod
     def recipe(cls, space: Space, count: int) -> tuple[RecurrentConfig, TrainingConfig]:
         return RecurrentConfig(), TrainingConfig(steps=20_000, batch=16, rate=2e-3, clip=10.0, average=0.0)
+
+    def explained(self) -> dict[str, str]:
+        if self.recognition is None:
+            return {}
+        return {"all": "A bound of how surprising a window is, of the machine whose states are drawn (nats)"}
 
     def prepare(self, data: Any) -> None:
         told = data.train.batch(500)
@@ -125,7 +133,7 @@ class Recurrent(Innovations):
         x, observed, inputs = self.by_time(batch.x, batch.observed, batch.inputs, hands)
         states, nats = self.learned(x, observed, inputs, step)
         loss = nats
-        if self.recognition is not None:  # as what is expected alone foretells, it will be used
+        if self.recognition is not None:  # as what is expected foretells alone, so it will be used
             loss = loss + self.nats(states, x, observed).sum(0).mean(-1)
         if self.config.remembering:
             drawn = manifold_attraction(self.cell.as_shallow(), self.config.remembering)
@@ -138,7 +146,8 @@ class Recurrent(Innovations):
     def learned(
         self, x: Tensor, observed: Tensor | None, inputs: Tensor | None, step: int
     ) -> tuple[Float[Tensor, "T S B M"], Float[Tensor, " S"]]:
-        """The states that examples (T, S or 1, B, N) pull along in a round, and the nats of what was seen, smoothed or not."""
+        """The states that examples (T, S or 1, B, N) pull along in a round, and the nats of what was seen, smoothed or not;
+        with a recogniser, their bound."""
         if self.recognition is not None:
             return self.recognition(self, x, observed, inputs, self.config.alpha)
         pulling, reach = x, int(self.reach)
@@ -188,6 +197,8 @@ class Recurrent(Innovations):
         """Finds which members run away, and for each the gain and the noise under which the validation windows are likeliest."""
         told = data.valid.batch(200) if len(data.valid) else data.train.batch(200)
         x, observed, inputs = self.by_time(told.x, told.observed, told.inputs)
+        if self.recognition is not None:
+            self.seen.guess.copy_(self.recognition.guess(self, x, observed, inputs))
         start = self.seen.start(x[0], None if observed is None else observed[0])
         far = self.cell.orbit(start, LONG)[-1].abs().amax((1, 2))
         self.diverged.copy_(~(far < FAR))  # what is no number is far too
