@@ -9,7 +9,7 @@ from torch.distributions import MultivariateNormal, kl_divergence
 
 from reverie.core.distributions import Gaussian
 from reverie.core.errors import BadInput
-from reverie.core.model import Encodes
+from reverie.core.model import Batch, Encodes
 from reverie.core.recipe import TrainingConfig
 from reverie.core.space import Space
 from reverie.data.config import DataConfig
@@ -151,6 +151,33 @@ def test_its_gradient_is_that_of_the_plain_loop(kind, settings, holes, monkeypat
             assert a is None
             continue
         torch.testing.assert_close(a, b, rtol=1e-8, atol=1e-9, msg=name)
+
+
+def test_what_lies_behind_holes_reaches_nothing():
+    model, observed = made(7, 3, "count", latent=2), torch.rand(4, 7, 3) < 0.6
+    x, found = torch.poisson(torch.full((4, 7, 3), 2.0, dtype=torch.float64)), []
+    for behind in (0.0, torch.nan):
+        torch.manual_seed(0)
+        (phase,) = model.phases(Batch(torch.where(observed, x, behind), observed), 0)
+        found.append([phase.report, *(g for g in phase.gradients if g is not None)])
+    for a, b in zip(*found, strict=True):
+        assert a.isfinite().all()
+        assert torch.equal(a, b)
+    assert torch.equal(model.encode(x, observed).mean, model.encode(torch.where(observed, x, torch.nan), observed).mean)
+
+
+def test_the_bound_is_told_and_what_is_foretold_is_taught_beside_it(monkeypatch):
+    model, x = made(7, 2), torch.randn(4, 7, 2, dtype=torch.float64)
+    noise = torch.randn(7, 1, 4, 2, dtype=torch.float64)
+    monkeypatch.setattr(Gaussian, "sample", lambda self, n=None: self.place(noise))
+    (phase,) = model.phases(Batch(x), 0)
+    by_time, _, _ = model.by_time(x)
+    expected, bound = model.learned(by_time, None, None, 0)
+    torch.testing.assert_close(phase.report, bound.mean())
+    whole = (bound + model.nats(expected, by_time, None).sum(0).mean(-1)).sum()
+    wanted = torch.autograd.grad(whole, list(model.parameters()), allow_unused=True)
+    for a, b in zip(phase.gradients, wanted, strict=True):
+        torch.testing.assert_close(a, b)
 
 
 def test_members_learn_as_if_alone(monkeypatch):
