@@ -14,7 +14,8 @@ from reverie.data.config import DataConfig
 from reverie.data.series import from_trials
 from reverie.data.windows import Trial
 from reverie.evaluation import evaluate
-from reverie.models.recurrent import Recurrent, RecurrentConfig, parabolas, smoothing
+from reverie.models.recurrent import Recurrent, RecurrentConfig
+from reverie.nets.smoothing import parabolas, smoothing
 from reverie.training import State, fabric_for, told, training
 
 
@@ -402,6 +403,27 @@ def test_the_smoothing_that_is_chosen_is_about_the_one_that_comes_nearest_to_the
     chosen = smoothing(noisy)
     assert errors[chosen] < 1.1 * min(errors.values())
     assert chosen > smoothing(truth + 0.02 * torch.randn(truth.shape, generator=generator))
+
+
+def test_counts_are_smoothed_though_most_of_their_variance_is_chance():
+    generator = torch.Generator().manual_seed(0)
+    rate = (0.4 * torch.sin(torch.arange(3000.0) / 12)).exp().view(30, 100, 1)
+    counts = torch.poisson(rate, generator=generator)
+    flat = torch.poisson(torch.ones(30, 100, 1), generator=generator)
+    assert smoothing(counts) == 0
+    assert smoothing(counts, counts.mean((0, 1))) > 5
+    assert smoothing(flat, flat.mean((0, 1))) == 0
+
+
+def test_smoothed_counts_pull_towards_the_log_of_the_rate():
+    """The log of a mean of counts, and a half for all of them together, is nearly unbiased; the mean of logs, or a half for each, is not."""
+    model = made(41, 2, "count", members=1)
+    rate = torch.tensor([0.3, 3.0], dtype=torch.float64)
+    x = torch.poisson(rate.expand(41, 1, 20_000, 2))
+    pulling = model.seen.linked(model.seen.smoothed(x, parabolas(41, 20).double()))[20].mean((0, 1))
+    assert (pulling - rate.log()).abs().max() < 0.05
+    half = torch.log(torch.einsum("ts,sabc->tabc", parabolas(41, 20).double(), x).clamp(min=0) + 0.5)[20].mean((0, 1))
+    assert (half - rate.log()).abs().max() > 0.5
 
 
 def test_what_jumps_or_is_moved_by_chance_is_not_smoothed():

@@ -73,7 +73,7 @@ def test_the_sweeps_are_autograd(name, driven, chunk, way, monkeypatch):
     monkeypatch.setattr(recurrence, "CHUNK", chunk)
     forcing, weights, start = forcings()[name], some_weights(), draw(S, B, M)
     drive = draw(T, S, B, M) if driven else None
-    moving = [*weights, start, *([drive] if driven else [])]
+    moving = [*weights, start, *([drive] if driven else []), *([forcing.target] if forcing else [])]
     for tensor in moving:
         tensor.requires_grad_()
     how_much = draw(T, S, B, M)

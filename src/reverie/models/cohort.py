@@ -53,6 +53,8 @@ class Cohort(PerClass):
             raise BadInput("a cohort needs to know how many subjects there are: --model.classes")
         if config.forcing == "adaptive" or config.remembering:
             raise BadInput("a cohort is forced by one share for all, and remembers nothing by force; leave both out")
+        if config.forcing == "recognised":
+            raise BadInput("a cohort learns without a recogniser; take another --model.forcing")
         Labelled.__init__(self, config, space, config.classes)
         self.shared = Recurrent(config, space)
         self.members = config.members

@@ -1,33 +1,33 @@
 """Recurrent networks that become the system they saw: run freely, they go on as it would."""
 
-import functools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from reverie.core.config import knob
+from reverie.core.distributions import Gaussian
 from reverie.core.errors import BadInput
 from reverie.core.model import Batch, Phase
 from reverie.core.recipe import TrainingConfig
 from reverie.core.shallow import Shallow
 from reverie.core.space import Space
 from reverie.models.innovations import Innovations, turn
+from reverie.models.recognised import Recognition
 from reverie.nets.bold import BoldObservation, bold
 from reverie.nets.cells import CellName, cell, manifold_attraction
 from reverie.nets.mixed import MixedObservation, observation_of
 from reverie.nets.observations import Observation, ObservationName
 from reverie.nets.recurrence import growth
+from reverie.nets.smoothing import parabolas, smoothing
 
 FAR = 1e3  # a state that is nowhere near data of about unit variance
 LONG = 5000  # free steps after which a member is known not to run away
 GAINS = (0.0, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0)  # of the filter, of which the best is kept
-FARTHEST = 30  # steps over which what was seen is smoothed without being asked to
-SMOOTH = 0.9  # share of its variance that a series must owe to the steps around for it to be smoothed
 EVERY = 10  # rounds between two looks at how errors grow
 
 
@@ -40,8 +40,9 @@ class RecurrentConfig:
     )
     observation: ObservationName = knob("auto", "what is seen of a state")
     members: int = knob(1, "machines that learn side by side, each from windows of its own", low=1, high=1000)
-    forcing: Literal["fixed", "annealed", "adaptive", "sparse"] = knob(
-        "fixed", "how what was seen pulls the states while learning"
+    forcing: Literal["fixed", "annealed", "adaptive", "sparse", "recognised"] = knob(
+        "fixed",
+        "how what was seen pulls the states while learning; recognised: by draws of what a recogniser believes lies behind it",
     )
     alpha: float = knob(
         0.15, "share of the way that it pulls them (at first, where annealed or adaptive)", low=0.0, high=1.0
@@ -54,6 +55,7 @@ class RecurrentConfig:
         "what is learned too tame; 0: none, -1: as many as foretell each step best from those around it",
         low=-1,
     )
+    heeded: int = knob(15, "recognised: steps on both sides that the recogniser heeds", low=0)
     inputs: int = knob(0, "external inputs at each step", low=0)
     nuisance: int = knob(
         0,
@@ -72,6 +74,9 @@ class Recurrent(Innovations):
     As a distribution it is the same machine in innovation form: each x_t is drawn from p(x_t | z_t) and then pulls the state by a
     gain, so that p(x) is a product over steps and exact. The gain is chosen on the validation windows once the learning is
     done. Several members are an equal mixture, of those that did not diverge.
+
+    Where it is `recognised` what pulls, the states learn from draws of a belief about them instead (`Recognition`), which suits counts and much
+    noise; then `encode` tells the belief.
 
     >>> model = Recurrent(RecurrentConfig(members=2, hidden=5), Space((10, 3), "real"))
     >>> model.sample(4).shape, model.free_run(100).shape
@@ -105,6 +110,12 @@ class Recurrent(Innovations):
             self.seen: Observation = bold(space, self.members, latent, config.nuisance)
         else:
             self.seen = observation_of(space, config.observation, self.members, latent)
+        self.recognition = None
+        if config.forcing == "recognised":
+            if self.seen.blurs or space.kind == "mixed":
+                raise BadInput("beliefs pull of real numbers and of counts alone; take another --model.forcing")
+            self.recognition = Recognition(self.members, latent, channels, config.inputs, config.heeded)
+            self.encode = self._encode  # an ability that no other has
         driving = config.inputs - config.nuisance
         self.C = nn.Parameter(0.1 * torch.randn(self.members, driving, latent)) if driving else None
         self.register_buffer("reach", torch.full((self.members,), max(config.smooth, 0)))
@@ -116,6 +127,11 @@ class Recurrent(Innovations):
     @classmethod
     def recipe(cls, space: Space, count: int) -> tuple[RecurrentConfig, TrainingConfig]:
         return RecurrentConfig(), TrainingConfig(steps=20_000, batch=16, rate=2e-3, clip=10.0, average=0.0)
+
+    def explained(self) -> dict[str, str]:
+        if self.recognition is None:
+            return {}
+        return {"all": "A bound of how surprising a window is, of the machine whose states are drawn (nats)"}
 
     def prepare(self, data: Any) -> None:
         told = data.train.batch(500)
@@ -130,7 +146,10 @@ class Recurrent(Innovations):
         if self.config.smooth < 0:  # with holes there are no parabolas, and what is pushed from outside may jump
             rough = told.observed is not None or self.inputs or self.seen.blurs
             real = told.x[..., self.seen.real] if isinstance(self.seen, MixedObservation) else told.x
-            self.reach.fill_(0 if rough else smoothing(real))
+            chance = told.x.mean((0, 1)) if self.space.kind == "count" else None  # the variance of Poisson counts
+            self.reach.fill_(0 if rough else smoothing(real, chance))
+        if self.recognition is not None:
+            self.recognition.recogniser.prepare(self.seen, int(self.reach[0]))
 
     def phases(self, batch: Batch, step: int) -> Iterator[Phase]:
         # To each member its own share of the examples.
@@ -138,6 +157,8 @@ class Recurrent(Innovations):
         x, observed, inputs = self.by_time(batch.x, batch.observed, batch.inputs, hands)
         states, nats = self.learned(x, observed, inputs, step)
         loss = nats
+        if self.recognition is not None:  # as what is expected foretells alone, so it will be used
+            loss = loss + self.nats(states, x, observed).sum(0).mean(-1)
         if self.config.remembering:
             drawn = manifold_attraction(self.cell.as_shallow(), self.config.remembering)
             loss = loss + self.config.attraction * len(x) * drawn
@@ -149,20 +170,33 @@ class Recurrent(Innovations):
     def learned(
         self, x: Tensor, observed: Tensor | None, inputs: Tensor | None, step: int
     ) -> tuple[Float[Tensor, "T S B M"], Float[Tensor, " S"]]:
-        """The states that examples (T, S or 1, B, N) pull along in a round, and the nats of what was seen, smoothed or not."""
+        """The states that examples (T, S or 1, B, N) pull along in a round, and the nats of what was seen, smoothed or not;
+        with a recogniser, their bound."""
+        if self.recognition is not None:
+            return self.recognition(self, x, observed, inputs, self.config.alpha)
         pulling, reach = x, int(self.reach[0])
         if observed is not None and self.config.smooth > 0:
             raise BadInput("what has holes is not smoothed; leave --model.smooth out")
         if reach and observed is None:  # held-out examples may have holes where those to learn from have none
-            fit = parabolas(len(x), reach).to(x)
-            if isinstance(self.seen, MixedObservation):
-                pulling = self.seen.smoothed(x, fit)
-            else:
-                pulling = torch.einsum("ts,s...->t...", fit, x)
-                pulling = pulling.clamp(min=0) if self.space.kind == "count" else pulling
+            pulling = self.seen.smoothed(x, parabolas(len(x), reach).to(x))
         sources, known, before = self.seen.sources(pulling, observed, self.disturbing(inputs))
         states = self.forced(sources, known, inputs, self.weight(x, known, step))
         return states, self.nats(states, x, observed, inputs, before).sum(0).mean(-1)
+
+    @torch.no_grad()
+    def _encode(
+        self,
+        x: Float[Tensor, "B T N"],
+        observed: Bool[Tensor, "B T N"] | None = None,
+        inputs: Float[Tensor, "B T K"] | None = None,
+    ) -> Gaussian:
+        """q(z | x) of series of any length: (B, S, T, M), for each member in coordinates of its own, from what was seen before
+        and after each step."""
+        assert self.recognition is not None
+        x, observed, inputs = self.by_time(x, observed, inputs)
+        q = self.recognition.recogniser(self.seen.linked(x), observed, inputs)
+        mean, log_scale = (part.permute(2, 1, 0, 3) for part in (q.mean, q.log_scale))
+        return Gaussian(mean, log_scale, event_dims=3)
 
     def weight(self, x: Tensor, observed: Tensor | None, step: int) -> Tensor:
         """(T, S or 1, B or 1, N or 1) how far what was seen pulls at each step, while learning."""
@@ -188,6 +222,8 @@ class Recurrent(Innovations):
         """Finds which members run away, and for each the gain and the noise under which the validation windows are likeliest."""
         told = data.valid.batch(200) if len(data.valid) else data.train.batch(200)
         x, observed, inputs = self.by_time(told.x, told.observed, told.inputs)
+        if self.recognition is not None:
+            self.seen.guess.copy_(self.recognition.guess(self, x, observed, inputs))
         start = self.seen.start(x[0], None if observed is None else observed[0])
         far = self.cell.orbit(start, LONG)[-1].abs().amax((1, 2))
         self.diverged.copy_(~(far < FAR))  # what is no number is far too
@@ -210,48 +246,3 @@ class Recurrent(Innovations):
         error = (square * seen).sum((0, 2)) / seen.expand_as(square).sum((0, 2)).clamp(min=1)
         self.seen.settle(torch.nan_to_num(error, FAR, FAR))  # in place, so `later` knows it
         return self.judged(later, x, observed, inputs).sum(0).mean(-1), error
-
-
-@torch.no_grad()
-def smoothing(x: Float[Tensor, "W T N"]) -> int:
-    """The steps on both sides over which parabolas foretell each step of windows best when it is left out of their fit; 0
-    where not even they foretell SMOOTH of the variance: what is left may then be no noise, but what moves the series.
-
-    What a fit says of a step it was told of, y, gives what it would have said without it: x - y = (1 - s) (x - that), with the
-    share s that the step had in y (Allen 1974).
-
-    >>> time = torch.arange(200.0).view(1, -1, 1)
-    >>> torch.manual_seed(0) and smoothing(torch.sin(time / 10)), smoothing(torch.randn(1, 200, 1))
-    (2, 0)
-    """
-    steps = x.shape[1]
-    most = min(FARTHEST, (steps - 1) // 4)
-    if most < 2 or not x.shape[2]:
-        return 0
-    middle = slice(most, steps - most)  # where no window is cut short
-    spread = x.var((0, 1)).clamp(min=1e-12)
-    errors = []
-    for reach in range(2, most + 1):
-        fit = parabolas(steps, reach).to(x)
-        left = (x - torch.einsum("ts,wsn->wtn", fit, x)) / (1 - fit.diagonal().view(-1, 1))
-        errors.append((left[:, middle].square().mean((0, 1)) / spread).mean())
-    least = int(torch.stack(errors).argmin())
-    return least + 2 if errors[least] < 1 - SMOOTH else 0
-
-
-@functools.cache
-def parabolas(steps: int, reach: int) -> Float[Tensor, "T T"]:
-    """What makes of a series the value at each step of the parabola that fits it best, by least squares, over the 2 `reach` + 1 steps around it (Savitzky
-    & Golay 1964); near the ends, over the first or last as many.
-
-    >>> (parabolas(9, 3) @ torch.arange(9.0).square()).round().int().tolist()
-    [0, 1, 4, 9, 16, 25, 36, 49, 64]
-    """
-    size = min(2 * reach + 1, steps)
-    found = torch.zeros(steps, steps, dtype=torch.float64)
-    for t in range(steps):
-        first = min(max(t - reach, 0), steps - size)
-        time = (torch.arange(first, first + size, dtype=torch.float64) - t) / size
-        powers = time.unsqueeze(1) ** torch.arange(min(3, size))
-        found[t, first : first + size] = torch.linalg.pinv(powers)[0]
-    return found.float()

@@ -38,9 +38,17 @@ class Observation(nn.Module, ABC):
     def forward(self, z: Float[Tensor, "*T S B M"]) -> Factorised:
         """p(x | z), events of N channels."""
 
+    def linked(self, x: Tensor) -> Tensor:
+        """x on the scale of locations, which are linear in the states."""
+        return x
+
     @abstractmethod
     def target(self, x: Tensor) -> Tensor:
         """x (…, N) on the scale on which it pulls the states."""
+
+    def smoothed(self, x: Tensor, weights: Float[Tensor, "T T"]) -> Tensor:
+        """x (T, …), each step a weighted mean of steps around it."""
+        return torch.einsum("ts,s...->t...", weights, x)
 
     def forcing(self, x: Tensor, weight: Tensor) -> Forcing:
         """What pulls the states: x (T, S or 1, B, N), 0 where not observed, with weight (T, …) 0 there."""
@@ -120,10 +128,6 @@ class AffineObservation(Observation):
         """(…, S, B, N)."""
         return z[..., : self.reach] @ self.readout + self.bias
 
-    def linked(self, x: Tensor) -> Tensor:
-        """x on the scale of locations."""
-        return x
-
     def target(self, x: Tensor) -> Tensor:
         return self.linked(x) - self.bias.detach()
 
@@ -181,6 +185,12 @@ class CountObservation(AffineObservation):
 
     def linked(self, x: Tensor) -> Tensor:
         return torch.log(x + 0.5)
+
+    def smoothed(self, x: Tensor, weights: Tensor) -> Tensor:
+        """A mean of n counts pulls as if the log of it + 1/2n had been seen: with a half for all of them, as single counts have, low rates
+        would seem higher than they are, and what is learned would be bent."""
+        share = weights.square().sum(1).view(-1, *[1] * (x.dim() - 1))  # 1 / n
+        return super().smoothed(x, weights).clamp(min=0) + 0.5 * (share - 1)
 
     def first(self, like: Tensor) -> Factorised:
         return NegativeBinomial(self.first_log_mean.expand_as(like), self.first_log_r.expand_as(like))

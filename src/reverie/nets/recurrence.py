@@ -7,6 +7,7 @@ Written out by hand, because a graph of every step costs several times the arith
 from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
@@ -26,7 +27,7 @@ class Forcing(NamedTuple):
 
     Without R and K the first N units of the state are what is seen, and are moved a share w of the way: generalised teacher
     forcing with alpha = w (Hess et al. 2023); w = 1 at every tau-th step, and else 0, is sparse teacher forcing (Mikhaeil,
-    Monfared & Durstewitz 2022, arXiv 2110.07238). Forcing is data: no gradient reaches y, w, R or K.
+    Monfared & Durstewitz 2022, arXiv 2110.07238). No gradient reaches w, R or K; one reaches y, where it asks for it.
     """
 
     target: Float[Tensor, "T members B N"]  # y, what was seen at each step; members may be 1
@@ -65,6 +66,13 @@ class Forcing(NamedTuple):
             moved *= kept[t]
         else:
             moved -= ((moved @ self.gain.mT) * self.weight[t]) @ self.readout.mT
+
+    def of_target(self, gradient: Tensor) -> Tensor:
+        """From the gradients of pulled states (T, S, B, M) to those of y, of its shape."""
+        weight = self.weight[: len(gradient)]
+        moved = gradient[..., : self.reach]
+        found = weight * (moved if self.gain is None else moved @ self.gain.mT)
+        return found.sum_to_size(len(gradient), *self.target.shape[1:])
 
 
 class Swept(NamedTuple):
@@ -191,9 +199,17 @@ def growth(weights: Shallow, states: Float[Tensor, "T S B M"]) -> Float[Tensor, 
 
 class _Orbit(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, steps: int, forcing: Forcing | None, start: Tensor, drive: Tensor | None, *weights: Tensor) -> Tensor:  # fmt: skip
+    def forward(
+        ctx: Any,
+        steps: int,
+        forcing: Forcing | None,
+        start: Tensor,
+        drive: Tensor | None,
+        target: Tensor | None,
+        *weights: Tensor,
+    ) -> Tensor:
         swept = forward_sweep(Shallow(*weights), start, steps, forcing, drive)
-        ctx.forcing = forcing
+        ctx.forcing = None if forcing is None else forcing._replace(target=forcing.target.detach())
         ctx.save_for_backward(swept.forced, *weights)
         return swept.states
 
@@ -201,7 +217,24 @@ class _Orbit(torch.autograd.Function):
     def backward(ctx: Any, *gradient: Tensor) -> Any:
         forced, *weights = ctx.saved_tensors
         found = adjoint_sweep(Shallow(*weights), forced, gradient[0], ctx.forcing)
-        return None, None, found.start, found.steps if ctx.needs_input_grad[3] else None, *found.weights
+        drive = found.steps if ctx.needs_input_grad[3] else None
+        target = None
+        if ctx.needs_input_grad[4]:
+            target = ctx.forcing.of_target(_before(Shallow(*weights), forced[..., :-1], found.steps))
+            target = F.pad(target, (0, 0) * 3 + (0, len(ctx.forcing.target) - len(target)))
+        return None, None, found.start, drive, target, *found.weights
+
+
+def _before(weights: Shallow, z: Float[Tensor, "T S B M"], later: Float[Tensor, "T S B M"]) -> Float[Tensor, "T S B M"]:
+    """Gradients of the pulled states z from those of the states after them: one product for many steps at once."""
+    at_once = max(1, CHUNK // max(1, z[0, ..., 0].numel() * weights.W2.shape[1]))
+    found = []
+    for some, after in zip(z.split(at_once), later.split(at_once), strict=True):
+        rows, gradient = (part.transpose(0, 1).flatten(1, 2) for part in (some, after))
+        through = torch.bmm(gradient, weights.W1) * weights.regions(rows)
+        before = torch.bmm(gradient, weights.A).baddbmm_(through, weights.W2)
+        found.append(before.unflatten(1, some.shape[0:3:2]).transpose(0, 1))
+    return torch.cat(found)
 
 
 def orbit(
@@ -211,5 +244,5 @@ def orbit(
     forcing: Forcing | None = None,
     drive: Float[Tensor, "T S B M"] | None = None,
 ) -> Float[Tensor, "T S B M"]:
-    """The states after each step, differentiable for `weights`, `start` and `drive`."""
-    return _Orbit.apply(steps, forcing, start, drive, *weights)
+    """The states after each step, differentiable for `weights`, `start`, `drive` and what pulls."""
+    return _Orbit.apply(steps, forcing, start, drive, None if forcing is None else forcing.target, *weights)
