@@ -33,7 +33,7 @@ from reverie.nets.recurrence import growth
 
 STEPS, HELD, DT, NEURONS, WINDOW = 50_000, 50_000, 0.01, 30, 200
 CONFIG = RecurrentConfig(latent=3, hidden=100, alpha=0.1, smooth=10)
-ADAM = TrainingConfig(steps=15_000, batch=16, rate=2e-3, clip=10.0, average=0.0, final=0.01, warmup=0.01, beta2=0.999)
+ADAM = TrainingConfig(steps=6000, batch=16, rate=2e-3, clip=10.0, average=0.0, final=0.01, warmup=0.01, beta2=0.999)
 
 
 STRETCH, LEFT_OUT = 1000, 100  # steps at a time, and those at both ends that are not asked about
