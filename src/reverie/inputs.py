@@ -201,7 +201,7 @@ def with_holes(x: Tensor) -> tuple[Tensor, Tensor | None]:
 
 def able(run: Run, ability: type, name: str) -> Any:
     """The run's model; BadInput where it lacks the ability."""
-    if not isinstance(run.model, ability):
+    if not run.model.can(ability):
         raise BadInput(f"{run.name} is a {run.config['model']}, which cannot {name}")
     return run.model
 

@@ -80,6 +80,7 @@ def classify(
     model = opened.model
     if not isinstance(model, Labelled) or not model.classes:
         raise BadInput(f"{opened.name} knows no labels; train it with --per-class, or with --model.classes")
+    able(opened, Surprised, "say what surprises it")
     at_least(draws, 1, "--draws")
     torch.manual_seed(seed)
     if data:

@@ -4,12 +4,14 @@ import torch
 
 from reverie.core import abilities
 from reverie.core.errors import BadInput
-from reverie.core.model import Batch
+from reverie.core.model import Batch, Repairs, Surprised
 from reverie.core.recipe import TrainingConfig
 from reverie.core.space import Space
 from reverie.data.arrays import from_array
 from reverie.data.config import DataConfig
+from reverie.evaluation import evaluate
 from reverie.models import MODELS, made
+from reverie.models.gan import GANConfig
 from reverie.models.helmholtz import HelmholtzConfig
 from reverie.models.per_class import PerClass
 from reverie.models.vae import VAEConfig
@@ -91,3 +93,16 @@ def test_what_makes_no_machine_for_each_class_is_refused(two_kinds):
         PerClass(MODELS["vae"], VAEConfig(classes=2), BITS, 2)
     with pytest.raises(BadInput, match="no training example"):
         two_kinds.of_label(1).of_label(0)
+
+
+def test_what_no_machine_can_do_all_together_cannot():
+    space = Space((1, 6, 5), "byte")
+    gans = made("gan", GANConfig(latent=2, width=4), space, per_class=2)
+    assert not gans.can(Surprised)
+    assert gans.can(Repairs)
+    assert made("vae", CONFIGS["vae"], space, per_class=2).can(Surprised)
+    raw = torch.randint(256, (80, 1, 6, 5), generator=torch.Generator().manual_seed(0)).byte().numpy()
+    data = from_array("made", raw, {"source": "made"}, DataConfig(), np.arange(80) % 2, ["a", "b"])
+    names = {score.name for score in evaluate(gans, data, dreams=20)}
+    assert "nats" not in names
+    assert names  # it is judged by its dreams

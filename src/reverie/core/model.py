@@ -88,6 +88,10 @@ class Model(nn.Module, ABC):
         """The family's default settings for `count` training examples of `space`, found by measurement."""
         return cls.Config(), TrainingConfig()
 
+    def can(self, ability: type) -> bool:
+        """Has it the methods of that protocol, and do they work?"""
+        return isinstance(self, ability)
+
     def learners(self) -> dict[str, Iterable[nn.Parameter]]:
         """Named groups of parameters; together a partition of them. Empty: the model has `solve` instead."""
         return {"all": self.parameters()}

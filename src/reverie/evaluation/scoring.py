@@ -43,7 +43,7 @@ def evaluate(
     noise = Noise(NoiseConfig(), data.space).double() if data.space.kind in Noise.kinds else None
     with _undisturbed(model):
         inputs = _inputs(getattr(data, split), len(held.x))
-        scores = _densities(model, noise, data, held, draws, seed, inputs) if isinstance(model, Surprised) else []
+        scores = _densities(model, noise, data, held, draws, seed, inputs) if model.can(Surprised) else []
         if noise is not None and len(data.space.shape) in (1, 3):
             train = _examples(data.train, max(1000, FLOATS // data.space.dims))
             scores += score_dreams(model, noise, train, held, dreams, seed)

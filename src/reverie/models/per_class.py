@@ -35,6 +35,11 @@ class PerClass(Labelled):
         self.judged_by_dreams = bool(self.machines[0].judged_by_dreams)
         self.reducible = bool(self.machines[0].reducible)
 
+    def can(self, ability: type) -> bool:
+        """What its machines can do, where it is theirs to do."""
+        theirs = ability not in (Surprised, Repairs) or self.machines[0].can(ability)
+        return super().can(ability) and theirs
+
     def learners(self) -> dict[str, Any]:
         each = [machine.learners() for machine in self.machines]
         return {name: [p for learners in each for p in learners[name]] for name in each[0]}

@@ -54,7 +54,7 @@ def learned(scene: Scene) -> Html | None:
     losses = {name: [row["losses"].get(name, np.nan) for row in rows] for name in names}
     watched = [row for row in rows if row.get("valid")]
     valid = {name: [row["valid"].get(name, np.nan) for row in watched] for name in names} if watched else {}
-    likelihood = isinstance(scene.model, Surprised) and len(names) == 1
+    likelihood = scene.model.can(Surprised) and len(names) == 1
     dims = scene.space.dims if likelihood and scene.space.lattice is not None else None
 
     def draw(ink: curves.Ink) -> Any:

@@ -165,7 +165,7 @@ class Scene:
 
     @cached_property
     def surprise(self) -> Surprise | None:
-        if not isinstance(self.model, Surprised) or not len(self.held) or self.model.inputs:
+        if not self.model.can(Surprised) or not len(self.held) or self.model.inputs:
             return None
         rows = self.spread(JUDGED)
         observed = None if self.observed is None else self.observed[rows]

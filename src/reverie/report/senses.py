@@ -48,7 +48,7 @@ def perceiving(scene: Scene) -> Html | None:
 def mending(scene: Scene) -> Html | None:
     """Held-out pictures completed with half of them hidden, and cleaned of noise."""
     model = scene.model
-    if not isinstance(model, Repairs) or not model.repairs_quickly or not scene.pictures or not len(scene.held):
+    if not model.can(Repairs) or not model.repairs_quickly or not scene.pictures or not len(scene.held):
         return None
     parts: list[Html] = []
     lines: list[list[str]] = []
@@ -192,7 +192,7 @@ def _denoised(scene: Scene) -> Html:
 def surprise(scene: Scene) -> Html | None:
     """The most and the least surprising held-out examples, and what else surprises the machine."""
     found = scene.surprise
-    if found is None or not isinstance(scene.model, Surprised):
+    if found is None or not scene.model.can(Surprised):
         return None
     on_lattice = scene.space.lattice is not None
     unit = "bits/dim" if on_lattice else "nats"
