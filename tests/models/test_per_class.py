@@ -101,8 +101,8 @@ def test_what_no_machine_can_do_all_together_cannot():
     assert not gans.can(Surprised)
     assert gans.can(Repairs)
     assert made("vae", CONFIGS["vae"], space, per_class=2).can(Surprised)
-    raw = torch.randint(256, (80, 1, 6, 5), generator=torch.Generator().manual_seed(0)).byte().numpy()
-    data = from_array("made", raw, {"source": "made"}, DataConfig(), np.arange(80) % 2, ["a", "b"])
+    raw = torch.randint(256, (200, 1, 6, 5), generator=torch.Generator().manual_seed(0)).byte().numpy()
+    data = from_array("made", raw, {"source": "made"}, DataConfig(), np.arange(200) % 2, ["a", "b"])
     names = {score.name for score in evaluate(gans, data, dreams=20)}
     assert "nats" not in names
     assert names  # it is judged by its dreams
