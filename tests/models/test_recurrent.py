@@ -437,3 +437,7 @@ def test_what_jumps_or_is_moved_by_chance_is_not_smoothed():
     model = Recurrent(RecurrentConfig(hidden=4), data.space)
     model.prepare(data)
     assert model.reach.tolist() == [0]
+
+
+def test_what_is_clean_is_not_smoothed():
+    assert smoothing(torch.sin(torch.arange(4000.0) / 9).view(20, 200, 1)) == 0

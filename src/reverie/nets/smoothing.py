@@ -14,15 +14,15 @@ BY_CHANCE = 0.5  # where so much of it, beyond what is known to be chance, may b
 @torch.no_grad()
 def smoothing(x: Float[Tensor, "W T N"], chance: Float[Tensor, " N"] | None = None) -> int:
     """The steps on both sides over which parabolas foretell each step of windows best when it is left out of their fit; 0
-    where more than ROUGH of the variance is left: it may then be no noise, but what moves the series. Where it is known how much is
-    left to `chance` (N,), for counts their mean, that does not count.
+    where the narrowest does, for then there is no noise to speak of, and where more than ROUGH of the variance is left: it may be no
+    noise, but what moves the series. Where it is known how much is left to `chance` (N,), for counts their mean, that does not count.
 
     What a fit says of a step it was told of, y, gives what it would have said without it: x - y = (1 - s) (x - that), with the
     share s that the step had in y (Allen 1974).
 
     >>> time = torch.arange(200.0).view(1, -1, 1)
     >>> torch.manual_seed(0) and smoothing(torch.sin(time / 10)), smoothing(torch.randn(1, 200, 1))
-    (2, 0)
+    (0, 0)
     """
     steps = x.shape[1]
     most = min(FARTHEST, (steps - 1) // 4)
@@ -36,10 +36,10 @@ def smoothing(x: Float[Tensor, "W T N"], chance: Float[Tensor, " N"] | None = No
         left = (x - torch.einsum("ts,wsn->wtn", fit, x)) / (1 - fit.diagonal().view(-1, 1))
         errors.append((left[:, middle].square().mean((0, 1)) / spread).mean())
     least = int(torch.stack(errors).argmin())
-    if chance is None:
-        return least + 2 if errors[least] < ROUGH else 0
-    bare = float((chance / spread).mean().clamp(max=1))
-    return least + 2 if errors[least] - bare < BY_CHANCE * (1 - bare) else 0
+    bare, most_left = 0.0, ROUGH
+    if chance is not None:
+        bare, most_left = float((chance / spread).mean().clamp(max=1)), BY_CHANCE
+    return least + 2 if least and errors[least] - bare < most_left * (1 - bare) else 0
 
 
 @functools.cache
