@@ -148,7 +148,7 @@ def main() -> None:
         say("  ".join(rows[-1]))
     notes = [
         f"Median ± median absolute deviation over members that did not diverge; seed {asked.first}.",
-        f"{CONFIG}; {ADAM}.",
+        f"{replace(CONFIG, members=asked.members)}; {ADAM}.",
     ]
     header = [
         "recording",
