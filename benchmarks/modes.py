@@ -21,7 +21,7 @@ from reverie.data.toys import PLACES, SPREAD
 from reverie.models.gan import GAN, GANConfig
 
 SAMPLES = 2500
-RECIPE = TrainingConfig(steps=14_000, batch=100, rate=3e-3, beta1=0.0, beta2=0.99, average=0.05, final=0.05)
+RECIPE = TrainingConfig(steps=30_000, batch=100, rate=3e-3, beta1=0.0, beta2=0.99, average=0.05, final=0.05)
 BEST = GANConfig(latent=2, width=128, depth=3, gamma_real=0.02, gamma_fake=0.02)
 GAMES = {
     "relativistic, R1 and R2": BEST,
