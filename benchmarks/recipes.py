@@ -13,12 +13,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from learn import digest, starts
+from learn import learned, starts
 from PIL import Image
 from table import WORK, say, write
 
 from reverie.core.abilities import dream
-from reverie.core.recipe import TrainingConfig
 from reverie.data import Data, open_data
 from reverie.evaluation import evaluate
 from reverie.models.vae import VAE
@@ -34,26 +33,19 @@ SCORES = ("bits_per_dim", "kernel_distance", "kernel_distance_clean", "kernel_di
 TIMED = 15  # rounds by which their number is settled
 
 
-def learned(change: dict[str, Any], data: Data, minutes: float, seed: int) -> tuple[VAE, int]:
+def trained(change: dict[str, Any], data: Data, minutes: float, seed: int) -> tuple[VAE, int]:
     """The machine, its averaged weights, and the rounds that fit."""
     config, recipe = VAE.recipe(data.space, len(data.train))
     config = replace(config, **change)
-
-    def begun(recipe: TrainingConfig) -> Any:
-        torch.manual_seed(seed)
-        state = State(VAE(config, data.space), recipe)
-        return state, training(state, data, seed, fabric_for("cpu"))
-
-    _, rounds = begun(replace(recipe, steps=10**6))
+    torch.manual_seed(seed)
+    rounds = training(State(VAE(config, data.space), replace(recipe, steps=10**6)), data, seed, fabric_for("cpu"))
     next(rounds)
     start = time.process_time()
     for _ in range(TIMED):
         next(rounds)
     steps = int(60 * minutes * TIMED / (time.process_time() - start))
-    state, rounds = begun(replace(recipe, steps=steps))
-    for _ in rounds:
-        pass
-    return state.average, steps
+    model, _ = learned(lambda: VAE(config, data.space), data, replace(recipe, steps=steps), seed)
+    return model, steps
 
 
 def picture(model: VAE, data: Data) -> np.ndarray:
@@ -64,7 +56,7 @@ def picture(model: VAE, data: Data) -> np.ndarray:
 
 
 def one(name: str, data: Data, minutes: float, seed: int) -> dict[str, float]:
-    model, steps = learned(CANDIDATES[name], data, minutes, seed)
+    model, steps = trained(CANDIDATES[name], data, minutes, seed)
     WORK.mkdir(exist_ok=True)
     Image.fromarray(picture(model, data).astype(np.uint8)).save(WORK / f"recipes-{name.replace(' ', '-')}.png")
     found = {s.name: s for s in evaluate(model, data, split="valid", draws=200, dreams=500, seed=seed)}

@@ -18,9 +18,9 @@ from reverie.core.shallow import Shallow
 from reverie.core.space import Space
 from reverie.models.innovations import Innovations, turn
 from reverie.models.recognised import Recognition
-from reverie.nets.bold import BoldObservation, bold
+from reverie.nets.bold import bold
 from reverie.nets.cells import CellName, cell, manifold_attraction
-from reverie.nets.mixed import MixedObservation, observation_of
+from reverie.nets.mixed import observation_of
 from reverie.nets.observations import Observation, ObservationName
 from reverie.nets.recurrence import growth
 from reverie.nets.smoothing import parabolas, smoothing
@@ -139,15 +139,11 @@ class Recurrent(Innovations):
             raise BadInput(
                 f"{data.name} has {given} inputs, and --model.inputs is {self.config.inputs}; make them agree"
             )
-        if isinstance(self.seen, BoldObservation):
-            self.seen.prepare(told.x, told.observed, self.disturbing(told.inputs))
-        else:
-            self.seen.prepare(told.x, told.observed)
+        self.seen.prepare(told.x, told.observed, self.disturbing(told.inputs))
         if self.config.smooth < 0:  # with holes there are no parabolas, and what is pushed from outside may jump
             rough = told.observed is not None or self.inputs or self.seen.blurs
-            real = told.x[..., self.seen.real] if isinstance(self.seen, MixedObservation) else told.x
             chance = told.x.mean((0, 1)) if self.space.kind == "count" else None  # the variance of Poisson counts
-            self.reach.fill_(0 if rough else smoothing(real, chance))
+            self.reach.fill_(0 if rough else smoothing(self.seen.smooth(told.x), chance))
         if self.recognition is not None:
             self.recognition.recogniser.prepare(self.seen, int(self.reach[0]))
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from reverie.core.distributions import Factorised, Gaussian
 from reverie.core.errors import BadInput
 from reverie.core.space import Space
-from reverie.nets.observations import AffineObservation
+from reverie.nets.observations import AffineObservation, Noisy
 
 RESPONSE = 32.0  # seconds, after which nothing is left of it
 TIMES = (0.05, 10.0)  # seconds between two volumes that can be meant
@@ -38,7 +38,7 @@ def blur(kernel: Float[Tensor, " L"], path: Float[Tensor, "more S B R"]) -> Floa
     return path.unfold(0, len(kernel), 1) @ kernel.flip(0)
 
 
-class BoldObservation(AffineObservation):
+class BoldObservation(Noisy, AffineObservation):
     """x_t = sum_k h_k z_{t-k} B + b + r_t J + noise of one deviation a channel: states convolved with the haemodynamic response h,
     and nuisance regressors r, as the movements of the head (Koppe, Toutounji, Kirsch, Lis & Durstewitz 2019, arXiv 1902.07186).
 
@@ -56,7 +56,6 @@ class BoldObservation(AffineObservation):
 
     def __init__(self, members: int, latent: int, channels: int, kernel: Float[Tensor, " L"], nuisance: int = 0):
         super().__init__(members, latent, channels)
-        self.log_scale = nn.Parameter(torch.zeros(members, 1, channels))
         self.J = nn.Parameter(torch.zeros(members, nuisance, channels)) if nuisance else None
         self.taps, self.lag = len(kernel), int(kernel.argmax())
         self.register_buffer("kernel", kernel.to(self.readout))
@@ -70,13 +69,6 @@ class BoldObservation(AffineObservation):
     def forward(self, z: Tensor) -> Gaussian:
         """p(x | z) of states that are blurred already, or have stood still for long."""
         return Gaussian(self.location(z), self.log_scale)
-
-    def first(self, like: Tensor) -> Gaussian:
-        return Gaussian(torch.zeros_like(like), torch.zeros_like(like))
-
-    @torch.no_grad()
-    def settle(self, error: Tensor) -> None:
-        self.log_scale.copy_(0.5 * error.clamp(min=1e-12).log().unsqueeze(1))
 
     def felt(self, states: Tensor, before: Tensor | None = None) -> Float[Tensor, "T S B R"]:
         """The states of a path, blurred; the first of those `before` it (K, S, B, M) has stood still for long."""

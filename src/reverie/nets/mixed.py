@@ -78,6 +78,9 @@ class MixedObservation(AffineObservation):
     def linked(self, x: Tensor) -> Tensor:
         return torch.cat([part.linked(seen) for part, seen in zip(self.parts, self._split(x), strict=True)], -1)
 
+    def smooth(self, x: Tensor) -> Tensor:
+        return x[..., self.real]
+
     def smoothed(self, x: Tensor, weights: Float[Tensor, "T T"]) -> Tensor:
         """x (T, …, N), each step of its real channels a weighted mean of steps around it; of a category there is no mean."""
         return torch.where(self.real, torch.einsum("ts,s...->t...", weights, x), x)
@@ -103,7 +106,9 @@ class MixedObservation(AffineObservation):
         return self.location(standard(self.reach).to(self.bias)).split(self.widths, -1)
 
     @torch.no_grad()
-    def prepare(self, x: Float[Tensor, "W T N"], observed: Bool[Tensor, "W T N"] | None) -> None:
+    def prepare(
+        self, x: Float[Tensor, "W T N"], observed: Bool[Tensor, "W T N"] | None, nuisance: Tensor | None = None
+    ) -> None:
         known = torch.ones_like(x, dtype=torch.bool) if observed is None else observed
         pairs = zip(self.parts, self._split(x), self._split(known), strict=True)
         biases = [part.prepare(seen, there) for part, seen, there in pairs]

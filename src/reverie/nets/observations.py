@@ -46,6 +46,10 @@ class Observation(nn.Module, ABC):
     def target(self, x: Tensor) -> Tensor:
         """x (…, N) on the scale on which it pulls the states."""
 
+    def smooth(self, x: Float[Tensor, "W T N"]) -> Float[Tensor, "W T _"]:
+        """The channels that have a mean over steps."""
+        return x
+
     def smoothed(self, x: Tensor, weights: Float[Tensor, "T T"]) -> Tensor:
         """x (T, …), each step a weighted mean of steps around it."""
         return torch.einsum("ts,s...->t...", weights, x)
@@ -58,8 +62,10 @@ class Observation(nn.Module, ABC):
     def first(self, like: Tensor) -> Factorised:
         """p(x_0) of examples like (…, N), before anything was seen."""
 
-    def prepare(self, x: Float[Tensor, "W T N"], observed: Bool[Tensor, "W T N"] | None) -> None:
-        """Sets what should begin near the data, from windows of them."""
+    def prepare(
+        self, x: Float[Tensor, "W T N"], observed: Bool[Tensor, "W T N"] | None, nuisance: Tensor | None = None
+    ) -> None:
+        """Sets what should begin near the data, from windows of them and the nuisance regressors (W, T, J) of each."""
 
     def settle(self, error: Float[Tensor, "S N"]) -> None:
         """Sets the noise to what is left over, the mean square `error` of predictions; for those that have one."""
@@ -91,7 +97,22 @@ class Observation(nn.Module, ABC):
         return torch.cat([seen, seen @ self.guess], -1)
 
 
-class IdentityObservation(Observation):
+class Noisy(Observation):
+    """Something real with Gaussian noise of one deviation a channel."""
+
+    def __init__(self, members: int, latent: int, channels: int):
+        super().__init__(members, latent, channels)
+        self.log_scale = nn.Parameter(torch.zeros(members, 1, channels))
+
+    def first(self, like: Tensor) -> Gaussian:
+        return Gaussian(torch.zeros_like(like), torch.zeros_like(like))  # what is real was standardised
+
+    @torch.no_grad()
+    def settle(self, error: Tensor) -> None:
+        self.log_scale.copy_(0.5 * error.clamp(min=1e-12).log().unsqueeze(1))
+
+
+class IdentityObservation(Noisy):
     """x = z_1 … z_N + noise of one deviation a channel: the state is seen as it is, as in generalised teacher forcing."""
 
     def __init__(self, members: int, latent: int, channels: int):
@@ -100,20 +121,12 @@ class IdentityObservation(Observation):
                 f"{latent} latent units cannot be {channels} channels; use a gaussian observation, or more units"
             )
         super().__init__(members, latent, channels)
-        self.log_scale = nn.Parameter(torch.zeros(members, 1, channels))
 
     def forward(self, z: Tensor) -> Gaussian:
         return Gaussian(z[..., : self.channels], self.log_scale)
 
     def target(self, x: Tensor) -> Tensor:
         return x
-
-    def first(self, like: Tensor) -> Gaussian:
-        return Gaussian(torch.zeros_like(like), torch.zeros_like(like))  # what is real was standardised
-
-    @torch.no_grad()
-    def settle(self, error: Tensor) -> None:
-        self.log_scale.copy_(0.5 * error.clamp(min=1e-12).log().unsqueeze(1))
 
 
 class AffineObservation(Observation):
@@ -136,7 +149,7 @@ class AffineObservation(Observation):
         return Forcing(self.target(x), weight, readout, torch.linalg.pinv(readout))
 
     @torch.no_grad()
-    def prepare(self, x: Tensor, observed: Tensor | None) -> None:
+    def prepare(self, x: Tensor, observed: Tensor | None, nuisance: Tensor | None = None) -> None:
         """The principal axes of the data: a state then has about unit variance in each."""
         self.begin(self.linked(x), torch.ones_like(x, dtype=torch.bool) if observed is None else observed)
 
@@ -151,22 +164,11 @@ class AffineObservation(Observation):
         self.bias.copy_(mean.expand_as(self.bias))
 
 
-class GaussianObservation(AffineObservation):
+class GaussianObservation(Noisy, AffineObservation):
     """x = z B + b + noise of one deviation a channel."""
-
-    def __init__(self, members: int, latent: int, channels: int):
-        super().__init__(members, latent, channels)
-        self.log_scale = nn.Parameter(torch.zeros(members, 1, channels))
 
     def forward(self, z: Tensor) -> Gaussian:
         return Gaussian(self.location(z), self.log_scale)
-
-    def first(self, like: Tensor) -> Gaussian:
-        return Gaussian(torch.zeros_like(like), torch.zeros_like(like))
-
-    @torch.no_grad()
-    def settle(self, error: Tensor) -> None:
-        self.log_scale.copy_(0.5 * error.clamp(min=1e-12).log().unsqueeze(1))
 
 
 class CountObservation(AffineObservation):
@@ -196,7 +198,7 @@ class CountObservation(AffineObservation):
         return NegativeBinomial(self.first_log_mean.expand_as(like), self.first_log_r.expand_as(like))
 
     @torch.no_grad()
-    def prepare(self, x: Tensor, observed: Tensor | None) -> None:
+    def prepare(self, x: Tensor, observed: Tensor | None, nuisance: Tensor | None = None) -> None:
         super().prepare(x, observed)
         log_mean, log_r = moments(x, torch.ones_like(x) if observed is None else observed)
         self.first_log_mean.copy_(log_mean)

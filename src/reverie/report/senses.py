@@ -221,7 +221,7 @@ def surprise(scene: Scene) -> Html | None:
     names = None if scene.groups is None else _names(scene, found.rows)
     separated = {name: _auroc(own, other, names) for name, other in worlds.items()}
     lines = [
-        [name, f"{value:.3f} ± {error:.3f}", number(float(worlds[name].mean()))]
+        [name, number(value, error), number(float(worlds[name].mean()))]
         for name, (value, error) in separated.items()
     ]
     caption = (

@@ -204,7 +204,7 @@ def data(scene: Scene) -> Html:
         "bit": "0 or 1 each",
         "real": "real numbers",
         "count": "counts",
-        "mixed": "columns",
+        "mixed": "of different kinds",
     }
     told: list[Html] = [
         say(
