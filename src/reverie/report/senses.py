@@ -221,8 +221,7 @@ def surprise(scene: Scene) -> Html | None:
     names = None if scene.groups is None else _names(scene, found.rows)
     separated = {name: _auroc(own, other, names) for name, other in worlds.items()}
     lines = [
-        [name, number(value, error), number(float(worlds[name].mean()))]
-        for name, (value, error) in separated.items()
+        [name, number(value, error), number(float(worlds[name].mean()))] for name, (value, error) in separated.items()
     ]
     caption = (
         "How often a real held-out one is less surprising than one of the other world: 1 always, 0.5 as by chance."
