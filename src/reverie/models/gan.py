@@ -36,6 +36,9 @@ class GANConfig:
     net: Literal["auto", "mlp", "conv"] = knob("auto", "both nets; auto: convolutions for pictures, else perceptrons")
     width: int = knob(16, "channels of the finest scale, doubled at each halving; units of a perceptron's layer", low=1)
     depth: int = knob(1, "residual blocks at each scale; layers of a perceptron", low=1)
+    fold: int = knob(
+        1, "pictures: pixels along each side of the square that is one place at the finest scale", low=1, high=64
+    )
     game: Literal["relativistic", "classic", "hinge"] = knob(
         "relativistic", "what is played: which of a pair is real; real or dreamt, one by one; the same with margins"
     )
@@ -105,20 +108,20 @@ class GAN(Model):
                 )
             self.critic, self.generator = PointCritic(shape, width, depth), PointGenerator(shape, latent, width, depth)
             return
-        self.critic = Critic(shape, width, depth)
+        self.critic = Critic(shape, width, depth, config.fold)
         if config.style:
-            more = config.style_width, config.mapping, config.noise
+            more = config.style_width, config.mapping, config.noise, config.fold
             self.generator = StyleGenerator(shape, latent, width, depth, *more)
         else:
-            self.generator = Generator(shape, latent, width, depth)
+            self.generator = Generator(shape, latent, width, depth, config.fold)
 
     @classmethod
     def recipe(cls, space: Space, count: int) -> tuple[GANConfig, TrainingConfig]:
-        """Adam without memory of the gradient, which is another one after every step of the other side. Large pictures get
-        fewer channels, so that minutes are enough for some thousand rounds; few examples are altered."""
+        """Adam without memory of the gradient, which is another one after every step of the other side. Large pictures are
+        folded, so that minutes are enough for some thousand rounds; few examples are altered."""
         adam = TrainingConfig(beta1=0.0, beta2=0.99, batch=32, rate=2e-3, final=0.1, average=0.05)
         if space.is_picture:
-            return GANConfig(width=16 if space.dims <= SMALL else 8, augment=0.5 if count < FEW else 0.0), adam
+            return GANConfig(fold=1 if space.dims <= SMALL else 2, augment=0.5 if count < FEW else 0.0), adam
         return GANConfig(latent=16, width=128, depth=3), replace(adam, batch=64, rate=1e-3)
 
     def learners(self) -> dict[str, Iterable[nn.Parameter]]:

@@ -5,13 +5,16 @@ the styles lies what is usual. In the plain ones of this file z itself is the on
 """
 
 import math
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.autograd import Function
 from torch.nn import functional as F
 
 from reverie.nets.conv import sizes
+from reverie.nets.folding import folded, places, unfolded
 from reverie.nets.mlp import mlp
 
 LEAK = 0.2
@@ -39,6 +42,38 @@ def convolution(below: int, above: int, size: int, scale: float = 1.0) -> nn.Con
     return conv
 
 
+class _Down(Function):
+    """Every second of the blurred places, across and down. The gradient of this is `_Up` and of that this, again and again: so
+    nothing asks for gradients of the kernel, which a penalty on slopes otherwise does, one channel after the other."""
+
+    @staticmethod
+    def forward(ctx: Any, h: Tensor, kernel: Tensor) -> Tensor:
+        ctx.size = (h.shape[2], h.shape[3])
+        ctx.save_for_backward(kernel)
+        n = h.shape[1]
+        return F.conv2d(h, kernel.to(h.dtype).expand(n, 1, 3, 3), stride=2, padding=1, groups=n)
+
+    @staticmethod
+    def backward(ctx: Any, *above: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+        return _Up.apply(above[0], *ctx.saved_tensors, ctx.size), None
+
+
+class _Up(Function):
+    """Its transpose, to a `size`."""
+
+    @staticmethod
+    def forward(ctx: Any, h: Tensor, kernel: Tensor, size: tuple[int, int]) -> Tensor:
+        ctx.save_for_backward(kernel)
+        n = h.shape[1]
+        more = [after - 2 * before + 1 for after, before in zip(size, h.shape[2:], strict=True)]
+        kernel = kernel.to(h.dtype).expand(n, 1, 3, 3)
+        return F.conv_transpose2d(h, kernel, stride=2, padding=1, output_padding=more, groups=n)
+
+    @staticmethod
+    def backward(ctx: Any, *above: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+        return _Down.apply(above[0], *ctx.saved_tensors), None, None
+
+
 class Resampled(nn.Module):
     """[1, 2, 1] across and down, which no frequency above that of the coarser picture survives untouched (Zhang 2019,
     arXiv 1904.11486); a tensor h (B, C, H, W) at half its size, rounded up, or at `size`, which is about twice its own.
@@ -56,12 +91,7 @@ class Resampled(nn.Module):
         self.register_buffer("kernel", torch.outer(row, row), persistent=False)
 
     def forward(self, h: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C h w"]:
-        n = h.shape[1]
-        kernel = self.kernel.expand(n, 1, 3, 3)
-        if self.size is None:
-            return F.conv2d(h, kernel, stride=2, padding=1, groups=n)
-        more = [after - 2 * before + 1 for after, before in zip(self.size, h.shape[2:], strict=True)]
-        return F.conv_transpose2d(h, 4 * kernel, stride=2, padding=1, output_padding=more, groups=n)
+        return _Down.apply(h, self.kernel) if self.size is None else 4 * _Up.apply(h, self.kernel, self.size)
 
 
 class Block(nn.Module):
@@ -78,17 +108,18 @@ class Block(nn.Module):
 
 
 class Critic(nn.Module):
-    """(B, C, H, W) -> (B,), high for what it takes to be real.
+    """(B, C, H, W) -> (B,), high for what it takes to be real. A square of `fold` by `fold` pixels is one place of the finest scale.
 
     >>> Critic((3, 9, 12), 4, 1)(torch.zeros(2, 3, 9, 12)).shape
     torch.Size([2])
     """
 
-    def __init__(self, shape: tuple[int, ...], width: int, depth: int):
+    def __init__(self, shape: tuple[int, ...], width: int, depth: int, fold: int = 1):
         super().__init__()
-        scales = sizes(shape[1], shape[2])
+        self.fold = fold
+        scales = sizes(*places(shape[1], shape[2], fold))
         widths = channels(width, len(scales))
-        layers: list[nn.Module] = [convolution(shape[0], widths[0], 3)]
+        layers: list[nn.Module] = [convolution(shape[0] * fold**2, widths[0], 3)]
         for i, w in enumerate(widths):
             layers += [Block(w, depth * len(widths)) for _ in range(depth)]
             if i + 1 < len(widths):
@@ -98,15 +129,15 @@ class Critic(nn.Module):
         self.last = nn.Linear(widths[-1] * math.prod(scales[-1]), 1)
 
     def forward(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, " B"]:
-        return self.last(act(self.layers(x)).flatten(1)).squeeze(1)
+        return self.last(act(self.layers(folded(x, self.fold))).flatten(1)).squeeze(1)
 
     def features(self, x: Float[Tensor, "B C H W"]) -> list[Tensor]:
         """What each block makes of x, the finest scale first."""
-        found = []
+        h, found = folded(x, self.fold), []
         for layer in self.layers:
-            x = layer(x)
+            h = layer(h)
             if isinstance(layer, Block):
-                found.append(act(x))
+                found.append(act(h))
         return found
 
 
@@ -127,16 +158,17 @@ class Unstyled(nn.Module):
 
 
 class Generator(Unstyled):
-    """z (B, Z) -> pictures (B, C, H, W) in model units, not confined to their range.
+    """z (B, Z) -> pictures (B, C, H, W) in model units, not confined to their range. `fold` as for the critic.
 
     >>> net = Generator((3, 9, 12), 5, 4, 1)
     >>> net(net.styles(torch.zeros(2, 5))).shape
     torch.Size([2, 3, 9, 12])
     """
 
-    def __init__(self, shape: tuple[int, ...], latent: int, width: int, depth: int):
+    def __init__(self, shape: tuple[int, ...], latent: int, width: int, depth: int, fold: int = 1):
         super().__init__(latent)
-        scales = sizes(shape[1], shape[2])[::-1]
+        self.fold, self.size = fold, (shape[1], shape[2])
+        scales = sizes(*places(*self.size, fold))[::-1]
         widths = channels(width, len(scales))[::-1]
         self.first = nn.Linear(latent, widths[0] * math.prod(scales[0]))
         nn.init.normal_(self.first.weight, std=latent**-0.5)
@@ -149,10 +181,11 @@ class Generator(Unstyled):
                 layers.append(Resampled(size))
             layers += [Block(w, depth * len(widths)) for _ in range(depth)]
         self.rest = nn.Sequential(*layers)
-        self.last = convolution(widths[-1], shape[0], 3)
+        self.last = convolution(widths[-1], shape[0] * fold**2, 3)
 
     def forward(self, styles: Float[Tensor, "B 1 Z"]) -> Float[Tensor, "B C H W"]:
-        return self.last(act(self.rest(self.first(styles.squeeze(1)).view(-1, *self.base))))
+        h = self.rest(self.first(styles.squeeze(1)).view(-1, *self.base))
+        return unfolded(self.last(act(h)), self.fold, self.size)
 
 
 class PointCritic(nn.Module):

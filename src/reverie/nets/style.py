@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from reverie.nets.adversaries import GAIN, Resampled, act, channels, convolution
 from reverie.nets.conv import sizes
+from reverie.nets.folding import places, unfolded
 
 TINY = 1e-8
 DRAWS = 4096  # of z, of which the centre of the styles is the mean
@@ -89,7 +90,8 @@ class StyledBlock(nn.Module):
 class StyleGenerator(nn.Module):
     """z (B, Z) -> w by a mapping network -> a style for each of L convolutions -> pictures (B, C, H, W) in model units.
 
-    The coarsest picture is a learned constant: all that differs between pictures comes from the styles.
+    The coarsest picture is a learned constant: all that differs between pictures comes from the styles. A square of `fold` by `fold`
+    pixels is one place of the finest scale.
 
     >>> net = StyleGenerator((3, 9, 12), latent=5, width=4, depth=1, style=6, mapping=2, noise=False)
     >>> styles = net.styles(torch.randn(2, 5))
@@ -106,9 +108,11 @@ class StyleGenerator(nn.Module):
         style: int,
         mapping: int,
         noise: bool,
+        fold: int = 1,
     ):
         super().__init__()
-        scales = sizes(shape[1], shape[2])[::-1]
+        self.fold, self.size = fold, (shape[1], shape[2])
+        scales = sizes(*places(*self.size, fold))[::-1]
         widths = channels(width, len(scales))[::-1]
         self.latent, self.layers = latent, 2 * depth * len(scales)
         self.mapping = Mapping(latent, style, mapping)
@@ -121,7 +125,7 @@ class StyleGenerator(nn.Module):
                 rise.append(Resampled(size))
             self.rises.append(nn.Sequential(*rise))
             self.blocks.append(nn.ModuleList(StyledBlock(w, style, depth * len(scales), noise) for _ in range(depth)))
-        self.last = convolution(widths[-1], shape[0], 3)
+        self.last = convolution(widths[-1], shape[0] * fold**2, 3)
 
     def styles(self, z: Float[Tensor, "B Z"]) -> Float[Tensor, "B L S"]:
         return self.mapping(z).unsqueeze(1).expand(-1, self.layers, -1)
@@ -139,7 +143,7 @@ class StyleGenerator(nn.Module):
             h = rise(h)
             for block in blocks:  # type: ignore[attr-defined]
                 h = block(h, next(each), next(each))
-        return self.last(act(h))
+        return unfolded(self.last(act(h)), self.fold, self.size)
 
 
 def crossed(a: Float[Tensor, "B L S"], b: Float[Tensor, "B L S"], share: float) -> Float[Tensor, "B L S"]:

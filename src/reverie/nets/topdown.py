@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from reverie.core.bits import single
 from reverie.nets.conv import Offset, halved
+from reverie.nets.folding import folded, places, unfolded
 
 
 class Block(nn.Module):
@@ -77,7 +78,7 @@ class Ladder(nn.Module):
         super().__init__()
         channels, self.height, self.width = shape
         self.fold = fold
-        finest = -(-self.height // fold), -(-self.width // fold)
+        finest = places(self.height, self.width, fold)
         self.sizes = [halved(finest, i) for i in range(len(groups))][::-1]
         depth = sum(groups)
         gain = 1 / math.sqrt(depth)
@@ -104,8 +105,7 @@ class Ladder(nn.Module):
 
     def seen(self, x: Tensor, given: Tensor | None) -> list[Tensor]:
         """What is there at every scale, coarsest first."""
-        short = (0, -self.width % self.fold, 0, -self.height % self.fold)
-        h = self.stem(F.pixel_unshuffle(F.pad(x, short), self.fold).contiguous(memory_format=torch.channels_last))
+        h = self.stem(folded(x, self.fold).contiguous(memory_format=torch.channels_last))
         if self.label is not None and given is not None:
             h = h + self.label(given)[:, :, None, None]
         out = []
@@ -126,7 +126,7 @@ class Ladder(nn.Module):
         if self.label is not None and self.last is not None and given is not None:
             h = h + self.label(given)[:, :, None, None]
             h = h + self.last(h)
-        return self.offset(F.pixel_shuffle(self.out(F.silu(h)), self.fold)[..., : self.height, : self.width])
+        return self.offset(unfolded(self.out(F.silu(h)), self.fold, (self.height, self.width)))
 
 
 class Descent:
