@@ -8,6 +8,8 @@ from reverie.evaluation.pictures import (
     kernel_difference,
     kernel_distance,
     memorisation,
+    power_spectrum,
+    sharpness,
     moments,
     precision_recall_density_coverage,
 )
@@ -174,3 +176,33 @@ def test_memorisation_error_is_calibrated():
     found = [memorisation(*(random.normal(size=(n, 3)) for n in (100, 40, 40))) for _ in range(30)]
     values = np.array([e.value for e in found])
     assert 0.7 * values.std() < np.mean([e.error for e in found]) < 1.5 * values.std()
+
+
+@pytest.mark.parametrize("shape", [(3, 16, 20), (1, 9, 7), (1, 1, 12)], ids=str)
+def test_white_noise_has_the_same_power_in_every_ring(shape):
+    x = np.random.default_rng(0).normal(size=(4000, *shape)) * 2 + 5
+    found = power_spectrum(x, 2)
+    there = found.any(0)
+    np.testing.assert_allclose(found[:, there].mean(0)[1:], 4, rtol=0.05)  # the innermost gives up what the mean takes
+
+
+def test_a_wave_lies_in_the_ring_of_its_frequency():
+    row, column = np.mgrid[:48, :40]
+    for cycles, ring in (((0.05, 0.0), 0), ((0.0, 0.15), 1), ((0.2, 0.15), 2), ((0.0, 0.35), 3), ((0.36, 0.27), 4)):
+        wave = np.cos(2 * np.pi * (cycles[0] * row + cycles[1] * column))[None, None]
+        power = power_spectrum(wave)[0]
+        assert power.argmax() == ring
+    with pytest.raises(BadInput, match="no fine detail"):
+        sharpness(np.ones((4, 1, 8, 8)), np.random.default_rng(0).normal(size=(4, 1, 8, 8)))
+
+
+def test_blurring_costs_the_power_that_the_filter_has():
+    """White noise through [1, 2, 1] / 4 across: at frequency f its amplitude becomes (1 + cos 2 pi f) / 2."""
+    x = np.random.default_rng(1).normal(size=(2000, 1, 32, 34))
+    blurred = (x[..., :-2] + 2 * x[..., 1:-1] + x[..., 2:]) / 4
+    frequency = np.hypot(np.fft.fftfreq(32)[:, None], np.fft.fftfreq(32))
+    kept = ((1 + np.cos(2 * np.pi * np.fft.fftfreq(32))) / 2) ** 2 * np.ones((32, 1))
+    expected = kept[(frequency >= 0.25) & (frequency < 0.5)].mean()
+    found = sharpness(x[..., 1:-1], blurred)
+    assert abs(found.value - expected) < 0.01
+    assert found.error < 0.01

@@ -54,7 +54,8 @@ def test_a_model_of_pictures_has_every_score_between_its_ends(scores):
     kernels = {f"kernel_{a}{b}{c}" for a in ("distance", "excess") for b in ("", "_conv") for c in ("", "_clean")}
     shares = {"precision", "recall", "density", "coverage"}
     frechets = {"frechet_distance", "frechet_distance_conv"}
-    assert set(scores) == {"bits_per_dim", "nats", "memorisation"} | kernels | shares | frechets
+    sharp = {"sharpness", "sharpness_clean"}
+    assert set(scores) == {"bits_per_dim", "nats", "memorisation"} | kernels | shares | frechets | sharp
     for score in scores.values():
         assert math.isfinite(score.value)
         assert score.error >= 0
@@ -77,6 +78,7 @@ def test_a_method_names_extractor_hash_and_counts(scores):
     assert "6 groups" in method
     assert "pixel-pca-48" in scores["precision"].method
     assert "means of p(x|z)" in scores["kernel_excess_clean"].method
+    assert "means of p(x|z)" in scores["sharpness_clean"].method
     assert "FID" not in str(scores)
 
 

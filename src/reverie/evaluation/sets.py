@@ -131,7 +131,13 @@ def score_dreams(model: Model, noise: Model, train: Examples, held: Examples, co
             ends = {name: (least[name].value, most[name].value) for name in clean}
             how = f"{how}, means of p(x|z)"
             scores += [score(f"{name}_clean", e, *ends[name], how, *counts) for name, e in clean.items()]
-    return [*scores, *_memorisation(train, held, own, floor, counts)]
+    sharp = [
+        s
+        for suffix, x in (("", own), ("_clean", means))
+        if x
+        for s in _sharpness(held, x, floor, ceiling, suffix, counts)
+    ]
+    return [*scores, *_memorisation(train, held, own, floor, counts), *sharp]
 
 
 def _extractors(x: Tensor) -> dict[str, Extractor]:
@@ -172,6 +178,22 @@ def _memorisation(train: Examples, held: Examples, own: Examples, floor: Example
         return []
     among = f"among {len(train.x)} training examples" + " and their mirror images" * mirror
     return [score("memorisation", ratio(own.x), ratio(floor.x).value, ceiling, among, *counts)]
+
+
+def _sharpness(
+    held: Examples, fake: Examples, floor: Examples, ceiling: Examples, suffix: str, counts: list[str]
+) -> list[Score]:
+    def ratio(x: Examples) -> Estimate:
+        return pictures.sharpness(held.x.cpu().numpy(), x.x.cpu().numpy(), held.groups, x.groups)
+
+    if held.x.dim() != 4:
+        return []
+    try:
+        found, least, most = map(ratio, (fake, floor, ceiling))
+    except BadInput:  # pictures without any detail
+        return []
+    how = ["means of p(x|z)"] if suffix else []
+    return [score(f"sharpness{suffix}", found, least.value, most.value, *how, *counts)]
 
 
 def _see(examples: Examples, extractor: Extractor) -> Seen:

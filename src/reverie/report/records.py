@@ -33,6 +33,8 @@ MEANING = {
     "d_hellinger": "how far the spectra of free runs are from the true ones",
     "pe_20": "squared error of forecasts 20 steps ahead",
     "memorisation": "how new dreams are: 0 copies, 1 as new as the world",
+    "sharpness": "fine detail of dreams: below 1 blurred, above 1 grainy",
+    "sharpness_clean": "the same for dreams without grain",
 }
 # The same of what a machine watches while it learns.
 WATCHED = {
