@@ -20,6 +20,7 @@ from reverie.run import Run, write_atomically
 from reverie.train import begin
 from reverie.training import State, fabric_for, training
 
+TIMED = 40  # rounds by which their number is settled
 CHOOSING = 100  # the first of the seeds with which settings are chosen: no table is written of them
 
 
@@ -46,6 +47,17 @@ def learned(made: Callable[[], Model], data: Data, recipe: TrainingConfig, seed:
     for _ in training(state, data, seed, fabric_for("cpu")):
         pass
     return state.average, time.perf_counter() - start
+
+
+def rounds_within(minutes: float, made: Callable[[], Model], data: Data, recipe: TrainingConfig, seed: int) -> int:
+    """Rounds that so many minutes of this core's own time hold, whatever else the machine does: from the time of a few."""
+    torch.manual_seed(seed)
+    rounds = training(State(made(), replace(recipe, steps=10**6)), data, seed, fabric_for("cpu"))
+    next(rounds)
+    start = time.process_time()
+    for _ in range(TIMED):
+        next(rounds)
+    return int(60 * minutes * TIMED / (time.process_time() - start))
 
 
 def recorded(

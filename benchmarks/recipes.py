@@ -7,13 +7,12 @@ not looked at. Of every candidate 32 dreams are kept in benchmarks/.work/recipes
 """
 
 import argparse
-import time
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
-from learn import learned, starts
+from learn import learned, rounds_within, starts
 from PIL import Image
 from table import WORK, say, write
 
@@ -21,7 +20,6 @@ from reverie.core.abilities import dream
 from reverie.data import Data, open_data
 from reverie.evaluation import evaluate
 from reverie.models.vae import VAE
-from reverie.training import State, fabric_for, training
 
 CANDIDATES: dict[str, dict[str, Any]] = {
     "the recipe": {},
@@ -30,20 +28,13 @@ CANDIDATES: dict[str, dict[str, Any]] = {
     "bound of three draws": {"objective": "iwae", "draws": 3},
 }
 SCORES = ("bits_per_dim", "kernel_distance", "kernel_distance_clean", "kernel_distance_conv", "kernel_distance_conv_clean", "memorisation")  # fmt: skip
-TIMED = 15  # rounds by which their number is settled
 
 
 def trained(change: dict[str, Any], data: Data, minutes: float, seed: int) -> tuple[VAE, int]:
     """The machine, its averaged weights, and the rounds that fit."""
     config, recipe = VAE.recipe(data.space, len(data.train))
     config = replace(config, **change)
-    torch.manual_seed(seed)
-    rounds = training(State(VAE(config, data.space), replace(recipe, steps=10**6)), data, seed, fabric_for("cpu"))
-    next(rounds)
-    start = time.process_time()
-    for _ in range(TIMED):
-        next(rounds)
-    steps = int(60 * minutes * TIMED / (time.process_time() - start))
+    steps = rounds_within(minutes, lambda: VAE(config, data.space), data, recipe, seed)
     model, _ = learned(lambda: VAE(config, data.space), data, replace(recipe, steps=steps), seed)
     return model, steps
 

@@ -8,10 +8,10 @@ from reverie.evaluation.pictures import (
     kernel_difference,
     kernel_distance,
     memorisation,
-    power_spectrum,
-    sharpness,
     moments,
+    power_spectrum,
     precision_recall_density_coverage,
+    sharpness,
 )
 
 GROUPS = np.repeat(np.arange(8), 5)

@@ -37,7 +37,10 @@ class GANConfig:
     width: int = knob(16, "channels of the finest scale, doubled at each halving; units of a perceptron's layer", low=1)
     depth: int = knob(1, "residual blocks at each scale; layers of a perceptron", low=1)
     fold: int = knob(
-        1, "pictures: pixels along each side of the square that is one place at the finest scale", low=1, high=64
+        1,
+        "pictures: pixels along each side of the square that is one place to the critic, a power of two",
+        low=1,
+        high=64,
     )
     game: Literal["relativistic", "classic", "hinge"] = knob(
         "relativistic", "what is played: which of a pair is real; real or dreamt, one by one; the same with margins"
@@ -92,6 +95,8 @@ class GAN(Model):
             raise BadInput(f"a gan dreams bytes or real numbers, not {space.kind}s; take a vae, or data that are not binarised")  # fmt: skip
         if config.net == "conv" and not space.is_picture:
             raise BadInput(f"convolutions are for pictures, not for {space.shape}; take --model.net mlp")
+        if config.fold & (config.fold - 1):
+            raise BadInput(f"a gan folds by powers of two, not by {config.fold}; take --model.fold 2 or 4")
         if config.augment and not space.is_picture:
             raise BadInput(f"only pictures are altered, not {space.shape}; leave --model.augment out")
         self.game = GAMES[config.game]
@@ -118,10 +123,12 @@ class GAN(Model):
     @classmethod
     def recipe(cls, space: Space, count: int) -> tuple[GANConfig, TrainingConfig]:
         """Adam without memory of the gradient, which is another one after every step of the other side. Large pictures are
-        folded, so that minutes are enough for some thousand rounds; few examples are altered."""
+        folded, so that minutes are enough for some thousand rounds; of few pictures the mirror images are shown too, and they are altered."""
         adam = TrainingConfig(beta1=0.0, beta2=0.99, batch=32, rate=2e-3, final=0.1, average=0.05)
         if space.is_picture:
-            return GANConfig(fold=1 if space.dims <= SMALL else 2, augment=0.5 if count < FEW else 0.0), adam
+            few = count < FEW
+            config = GANConfig(fold=1 if space.dims <= SMALL else 2, augment=0.8 if few else 0.0)
+            return config, replace(adam, mirror=few)
         return GANConfig(latent=16, width=128, depth=3), replace(adam, batch=64, rate=1e-3)
 
     def learners(self) -> dict[str, Iterable[nn.Parameter]]:

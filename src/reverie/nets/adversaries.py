@@ -5,7 +5,7 @@ the styles lies what is usual. In the plain ones of this file z itself is the on
 """
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.autograd import Function
 from torch.nn import functional as F
 
-from reverie.nets.conv import sizes
-from reverie.nets.folding import folded, places, unfolded
+from reverie.nets.conv import halved, sizes
+from reverie.nets.folding import folded, places
 from reverie.nets.mlp import mlp
 
 LEAK = 0.2
@@ -141,6 +141,36 @@ class Critic(nn.Module):
         return found
 
 
+class Step(NamedTuple):
+    """Of a generator's way from a coarse picture to the whole one."""
+
+    size: tuple[int, int]
+    width: int
+    blocks: bool  # whether anything but resampling happens there
+
+
+def climb(size: tuple[int, int], width: int, fold: int) -> list[Step]:
+    """The steps to a picture of that size, coarsest first. Where a critic takes `fold` by `fold` pixels for one place, the generator
+    has its last blocks at that scale; what is finer is interpolated and met by one convolution, so that no grid is seen.
+
+    >>> [(*step.size, step.width) for step in climb((48, 40), 16, 2)]
+    [(6, 5, 64), (12, 10, 32), (24, 20, 16), (48, 40, 8)]
+    """
+    grid = sizes(*places(*size, fold))
+    steps = [Step(at, w, True) for at, w in zip(grid, channels(width, len(grid)), strict=True)]
+    for i in range(fold.bit_length() - 1):
+        steps.insert(0, Step(halved(size, fold.bit_length() - 2 - i), max(width >> (i + 1), 4), False))
+    return steps[::-1]
+
+
+def rise(before: Step | None, step: Step) -> list[nn.Module]:
+    """From one step to the next, which is about twice as large."""
+    if before is None:
+        return []
+    thinner = [convolution(before.width, step.width, 1)] * (before.width != step.width)
+    return [*thinner, Resampled(step.size)]
+
+
 class Unstyled(nn.Module):
     """z (B, Z), as it is drawn, is the only style."""
 
@@ -158,7 +188,7 @@ class Unstyled(nn.Module):
 
 
 class Generator(Unstyled):
-    """z (B, Z) -> pictures (B, C, H, W) in model units, not confined to their range. `fold` as for the critic.
+    """z (B, Z) -> pictures (B, C, H, W) in model units, not confined to their range.
 
     >>> net = Generator((3, 9, 12), 5, 4, 1)
     >>> net(net.styles(torch.zeros(2, 5))).shape
@@ -167,25 +197,21 @@ class Generator(Unstyled):
 
     def __init__(self, shape: tuple[int, ...], latent: int, width: int, depth: int, fold: int = 1):
         super().__init__(latent)
-        self.fold, self.size = fold, (shape[1], shape[2])
-        scales = sizes(*places(*self.size, fold))[::-1]
-        widths = channels(width, len(scales))[::-1]
-        self.first = nn.Linear(latent, widths[0] * math.prod(scales[0]))
+        steps = climb((shape[1], shape[2]), width, fold)
+        self.base = (steps[0].width, *steps[0].size)
+        self.first = nn.Linear(latent, math.prod(self.base))
         nn.init.normal_(self.first.weight, std=latent**-0.5)
         nn.init.zeros_(self.first.bias)
-        self.base = (widths[0], *scales[0])
         layers: list[nn.Module] = []
-        for i, (w, size) in enumerate(zip(widths, scales, strict=True)):
-            if i:
-                layers += [convolution(widths[i - 1], w, 1)] * (w != widths[i - 1])
-                layers.append(Resampled(size))
-            layers += [Block(w, depth * len(widths)) for _ in range(depth)]
+        blocks = depth * sum(step.blocks for step in steps)
+        for before, step in zip((None, *steps), steps, strict=False):
+            layers += rise(before, step)
+            layers += [Block(step.width, blocks) for _ in range(depth * step.blocks)]
         self.rest = nn.Sequential(*layers)
-        self.last = convolution(widths[-1], shape[0] * fold**2, 3)
+        self.last = convolution(steps[-1].width, shape[0], 3)
 
     def forward(self, styles: Float[Tensor, "B 1 Z"]) -> Float[Tensor, "B C H W"]:
-        h = self.rest(self.first(styles.squeeze(1)).view(-1, *self.base))
-        return unfolded(self.last(act(h)), self.fold, self.size)
+        return self.last(act(self.rest(self.first(styles.squeeze(1)).view(-1, *self.base))))
 
 
 class PointCritic(nn.Module):

@@ -1,6 +1,5 @@
 """Squares of pixels that are one place: a picture at a fraction of its size, with as many more channels."""
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
@@ -18,6 +17,7 @@ def places(height: int, width: int, fold: int) -> tuple[int, int]:
 def folded(x: Float[Tensor, "B C H W"], fold: int) -> Float[Tensor, "B D h w"]:
     """D = C fold² channels; beyond the edge of the picture is 0.
 
+    >>> import torch
     >>> folded(torch.zeros(1, 3, 9, 12), 2).shape
     torch.Size([1, 12, 5, 6])
     """
@@ -29,6 +29,7 @@ def folded(x: Float[Tensor, "B C H W"], fold: int) -> Float[Tensor, "B D h w"]:
 def unfolded(h: Float[Tensor, "B D h w"], fold: int, size: tuple[int, int]) -> Float[Tensor, "B C H W"]:
     """The picture of that `size` (H, W) again.
 
+    >>> import torch
     >>> x = torch.randn(1, 3, 9, 12)
     >>> torch.equal(unfolded(folded(x, 2), 2, (9, 12)), x)
     True

@@ -7,9 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from reverie.nets.adversaries import GAIN, Resampled, act, channels, convolution
-from reverie.nets.conv import sizes
-from reverie.nets.folding import places, unfolded
+from reverie.nets.adversaries import GAIN, act, climb, convolution, rise
 
 TINY = 1e-8
 DRAWS = 4096  # of z, of which the centre of the styles is the mean
@@ -90,8 +88,7 @@ class StyledBlock(nn.Module):
 class StyleGenerator(nn.Module):
     """z (B, Z) -> w by a mapping network -> a style for each of L convolutions -> pictures (B, C, H, W) in model units.
 
-    The coarsest picture is a learned constant: all that differs between pictures comes from the styles. A square of `fold` by `fold`
-    pixels is one place of the finest scale.
+    The coarsest picture is a learned constant: all that differs between pictures comes from the styles. `fold` as for `climb`.
 
     >>> net = StyleGenerator((3, 9, 12), latent=5, width=4, depth=1, style=6, mapping=2, noise=False)
     >>> styles = net.styles(torch.randn(2, 5))
@@ -111,21 +108,17 @@ class StyleGenerator(nn.Module):
         fold: int = 1,
     ):
         super().__init__()
-        self.fold, self.size = fold, (shape[1], shape[2])
-        scales = sizes(*places(*self.size, fold))[::-1]
-        widths = channels(width, len(scales))[::-1]
-        self.latent, self.layers = latent, 2 * depth * len(scales)
+        steps = climb((shape[1], shape[2]), width, fold)
+        blocks = depth * sum(step.blocks for step in steps)
+        self.latent, self.layers = latent, 2 * blocks
         self.mapping = Mapping(latent, style, mapping)
-        self.constant = nn.Parameter(torch.randn(1, widths[0], *scales[0]))
+        self.constant = nn.Parameter(torch.randn(1, steps[0].width, *steps[0].size))
         self.rises, self.blocks = nn.ModuleList(), nn.ModuleList()
-        for i, (w, size) in enumerate(zip(widths, scales, strict=True)):
-            rise: list[nn.Module] = []
-            if i:
-                rise += [convolution(widths[i - 1], w, 1)] * (w != widths[i - 1])
-                rise.append(Resampled(size))
-            self.rises.append(nn.Sequential(*rise))
-            self.blocks.append(nn.ModuleList(StyledBlock(w, style, depth * len(scales), noise) for _ in range(depth)))
-        self.last = convolution(widths[-1], shape[0] * fold**2, 3)
+        for before, step in zip((None, *steps), steps, strict=False):
+            own = [StyledBlock(step.width, style, blocks, noise) for _ in range(depth * step.blocks)]
+            self.rises.append(nn.Sequential(*rise(before, step)))
+            self.blocks.append(nn.ModuleList(own))
+        self.last = convolution(steps[-1].width, shape[0], 3)
 
     def styles(self, z: Float[Tensor, "B Z"]) -> Float[Tensor, "B L S"]:
         return self.mapping(z).unsqueeze(1).expand(-1, self.layers, -1)
@@ -143,7 +136,7 @@ class StyleGenerator(nn.Module):
             h = rise(h)
             for block in blocks:  # type: ignore[attr-defined]
                 h = block(h, next(each), next(each))
-        return unfolded(self.last(act(h)), self.fold, self.size)
+        return self.last(act(h))
 
 
 def crossed(a: Float[Tensor, "B L S"], b: Float[Tensor, "B L S"], share: float) -> Float[Tensor, "B L S"]:

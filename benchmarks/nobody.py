@@ -1,0 +1,133 @@
+"""Faces of nobody: what 5, 30 and 120 minutes of one core give a GAN, beside the VAE of the house.
+
+    python benchmarks/nobody.py [NAME …] [--minutes 5 30 120] [--train-only]
+
+Every machine is a run under benchmarks/.work that goes on where it stopped, of as many rounds as the minutes of one core's own time hold,
+learned at its recipe. At the end 500 dreams of each are held beside the portraits of test people, whom nothing was chosen by.
+The first 16 dreams of each, not chosen, are in results/nobody.png, a row for each line of the table.
+"""
+
+import argparse
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from learn import recorded, rounds_within
+from PIL import Image
+from table import HERE, WORK, say, write
+from torch import Tensor
+
+from reverie.core.abilities import dream
+from reverie.core.model import Estimate
+from reverie.data import Data, open_data
+from reverie.evaluation import pictures
+from reverie.evaluation.features import PixelPCA, RandomConv
+from reverie.models import MODELS
+from reverie.run import Run
+
+MACHINES: dict[str, tuple[str, dict[str, Any]]] = {
+    "gan": ("gan", {}),
+    "styled gan": ("gan", {"style": True}),
+    "vae": ("vae", {}),
+}
+DREAMS = 500
+SHOWN = 16
+
+
+class Dreams(NamedTuple):
+    """A line of the table."""
+
+    name: str
+    minutes: float
+    rounds: int
+    x: Tensor  # (DREAMS, C, H, W)
+
+
+def run_of(name: str, minutes: float, data: Data) -> Run:
+    """The finished run."""
+    family, change = MACHINES[name]
+    folder = WORK / f"nobody-{name.replace(' ', '-')}-{minutes:g}"
+    config, recipe = MODELS[family].recipe(data.space, len(data.train))
+    config = replace(config, **change)
+    if folder.exists():
+        recipe = Run.load(folder).training
+    else:
+        made: Callable = lambda: MODELS[family](config, data.space)  # noqa: E731
+        recipe = replace(recipe, steps=rounds_within(minutes, made, data, recipe, 0))
+    say(f"{name}, {minutes:g} minutes: {recipe.steps} rounds")
+    return recorded(folder, data, family, config, recipe)[0]
+
+
+def dreams_of(name: str, minutes: float, run: Run) -> list[Dreams]:
+    """Draws from p(x); of a VAE also the means of p(x|z)."""
+    kinds: dict[str, Callable] = {name: run.model.sample}
+    if name == "vae":
+        kinds = {"vae, draws": run.model.sample, "vae, means": lambda n: dream(run.model, n)}
+    found = []
+    for kind, sample in kinds.items():
+        torch.manual_seed(1)
+        found.append(Dreams(kind, minutes, run.training.steps, sample(DREAMS)))
+    return found
+
+
+def measures(x: Tensor, data: Data, seen: dict[str, Any]) -> list[str]:
+    """The cells of the table."""
+    held, train, groups = data.test.x().numpy(), data.train.x().numpy(), data.test.groups
+    coarse, texture = (pictures.kernel_distance(e(data.test.x()), e(x), groups) for e in seen.values())
+    shares = pictures.precision_recall_density_coverage(seen["coarse"](data.test.x()), seen["coarse"](x), 5, groups)
+    others = pictures.sharpness(held, x.numpy(), groups), pictures.memorisation(train, held, x.numpy(), groups, True)
+    return [_cell(e) for e in (coarse, texture, *others, shares["precision"], shares["recall"])]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {'; '.join(MACHINES)}; none: all of them")
+    parser.add_argument("--minutes", type=float, nargs="+", default=[5.0, 30.0, 120.0])
+    parser.add_argument("--train-only", action="store_true", help="measure nothing")
+    asked = parser.parse_args()
+    if unknown := sorted(set(asked.names) - set(MACHINES)):
+        parser.error(f"no machine called {unknown[0]}; there are {'; '.join(MACHINES)}")
+    torch.set_num_threads(1)
+    WORK.mkdir(exist_ok=True)
+    data, made = open_data("faces"), []
+    for minutes in asked.minutes:
+        for name in asked.names or MACHINES:
+            run = run_of(name, minutes, data)
+            made += [] if asked.train_only else dreams_of(name, minutes, run)
+    if asked.train_only:
+        return
+    seen = {"coarse": PixelPCA(data.train.x()), "texture": RandomConv(data.train.x())}
+    rows = [[d.name, f"{d.minutes:g}", f"{d.rounds:,}", *measures(d.x, data, seen)] for d in made]
+    rows.append(["training people", "", "", *measures(data.train.x(), data, seen)])
+    strips = [np.concatenate(list(np.asarray(data.codec.to_world(d.x[:SHOWN]))[:, 0]), 1) for d in made]
+    strips.append(np.concatenate(list(data.test.raw()[:: len(data.test) // SHOWN][:SHOWN, 0].numpy()), 1))
+    Image.fromarray(np.concatenate(strips).astype(np.uint8)).save(HERE / "results" / "nobody.png")
+    differences = [
+        [d.name, f"{d.minutes:g}", other.name, *(_cell(_nearer(e, data, d.x, other.x)) for e in seen.values())]
+        for d in made for other in made if "gan" in d.name and "vae" in other.name and d.minutes == other.minutes
+    ]  # fmt: skip
+    header = ["machine", "minutes", "rounds", "kernel distance", "in texture", "sharpness", "memorisation", "precision", "recall"]  # fmt: skip
+    more = [("Kernel distance of the GAN less that of the VAE (below 0: the GAN is nearer to test people)",
+             ["machine", "minutes", "against", "in coarse shape", "in texture"], differences)]  # fmt: skip
+    notes = [
+        f"{DREAMS} dreams beside {len(data.test)} portraits of test people; one seed, 0; last weights, averaged; ± over people and dreams.",
+        "Minutes of one core's own time, settled by the time of 40 rounds before the first. Sharpness: power between a quarter and half a cycle "
+        "per pixel, as a share of the test people's. Memorisation: below 1 dreams are nearer to training portraits (or their mirror images) than test people are.",
+        "results/nobody.png: the first 16 dreams of every line, and 16 test portraits.",
+        *(f"{name}: {run_of(name, asked.minutes[-1], data).model.config}" for name in asked.names or MACHINES),
+    ]  # fmt: skip
+    write("nobody", "Faces of nobody", header, rows, notes, more)
+
+
+def _nearer(extractor: Any, data: Data, one: Tensor, other: Tensor) -> Estimate:
+    return pictures.kernel_difference(*map(extractor, (data.test.x(), one, other)), data.test.groups)
+
+
+def _cell(e: Estimate) -> str:
+    return f"{e.value:.3f} ± {e.error:.3f}"
+
+
+if __name__ == "__main__":
+    main()
