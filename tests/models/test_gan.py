@@ -215,3 +215,8 @@ def test_what_cannot_be_is_said():
         GAN(dataclasses.replace(SMALL, net="conv"), Space((3,), "real"))
     with pytest.raises(BadInput, match="for convolutions"):
         GAN(STYLED, Space((3,), "real"))
+
+
+def test_a_critic_folds_by_powers_of_two():
+    with pytest.raises(BadInput, match="powers of two, not by 3"):
+        GAN(dataclasses.replace(SMALL, fold=3), Space((1, 12, 12), "byte"))

@@ -4,13 +4,15 @@ import pytest
 import torch
 
 from reverie.nets.adversaries import Block, Critic, Generator, PointCritic, PointGenerator, Resampled
+from reverie.nets.folding import folded, places, unfolded
 
 SHAPES = [(1, 8, 8), (1, 48, 40), (3, 28, 28), (4, 32, 16), (3, 9, 13), (1, 1, 7), (2, 17, 30)]
 
 
+@pytest.mark.parametrize("fold", [1, 2, 4])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_pictures_of_any_size(shape):
-    generator, critic = Generator(shape, 5, 4, 1), Critic(shape, 4, 1)
+def test_pictures_of_any_size(shape, fold):
+    generator, critic = Generator(shape, 5, 4, 1, fold), Critic(shape, 4, 1, fold)
     x = generator(generator.styles(torch.randn(3, 5)))
     assert x.shape == (3, *shape)
     assert critic(x).shape == (3,)
@@ -35,6 +37,25 @@ def test_resampling_against_its_definition(size):
         sparse = torch.zeros(1, 1, *after, dtype=torch.float64)
         sparse[0, 0, ::2, ::2] = h[0, 0]
         torch.testing.assert_close(Resampled(tuple(after)).double()(h)[0, 0], 4 * blurred(sparse))
+
+
+@pytest.mark.parametrize("size", [(8, 6), (7, 5), (1, 4)], ids=str)
+def test_resampling_can_be_differentiated_twice(size):
+    """Its gradient is written by hand, and a penalty on slopes takes the gradient of that."""
+    h = torch.randn(2, 3, *size, dtype=torch.float64, requires_grad=True)
+    for net in (Resampled().double(), Resampled(tuple(2 * n - 1 for n in size)).double()):
+        torch.autograd.gradcheck(lambda h, net=net: net(h).square().sin(), h)
+        torch.autograd.gradgradcheck(lambda h, net=net: net(h).square().sin(), h)
+
+
+@pytest.mark.parametrize("fold", [2, 3, 4])
+def test_folding_loses_nothing_and_moves_no_place(fold):
+    x = torch.randn(2, 3, 11, 7)
+    h = folded(x, fold)
+    assert h.shape == (2, 3 * fold**2, *places(11, 7, fold))
+    assert torch.equal(unfolded(h, fold, (11, 7)), x)
+    nearby = h[:, :, 1, 0].view(2, 3, fold, fold)
+    assert torch.equal(nearby, x[:, :, fold : 2 * fold, :fold])
 
 
 def test_a_block_begins_as_the_identity():

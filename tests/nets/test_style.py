@@ -95,9 +95,10 @@ def test_crossed_styles_change_hands_once():
     assert torch.equal(crossed(a, b, 0.0), a)
 
 
+@pytest.mark.parametrize("fold", [1, 2, 4])
 @pytest.mark.parametrize("shape", [(1, 48, 40), (3, 9, 13), (4, 8, 8)], ids=str)
-def test_pictures_of_any_size(shape):
-    net = StyleGenerator(shape, latent=3, width=4, depth=2, style=5, mapping=1, noise=True)
+def test_pictures_of_any_size(shape, fold):
+    net = StyleGenerator(shape, latent=3, width=4, depth=2, style=5, mapping=1, noise=True, fold=fold)
     x = net(net.styles(torch.randn(2, 3)))
     assert x.shape == (2, *shape)
 

@@ -132,8 +132,8 @@ class StyleGenerator(nn.Module):
 
     def forward(self, styles: Float[Tensor, "B L S"]) -> Float[Tensor, "B C H W"]:
         h, each = self.constant.expand(len(styles), -1, -1, -1), iter(styles.unbind(1))
-        for rise, blocks in zip(self.rises, self.blocks, strict=True):
-            h = rise(h)
+        for rises, blocks in zip(self.rises, self.blocks, strict=True):
+            h = rises(h)
             for block in blocks:  # type: ignore[attr-defined]
                 h = block(h, next(each), next(each))
         return self.last(act(h))
