@@ -348,6 +348,37 @@ def test_a_recurrent_machine_is_taken_apart(run, tmp_path, capsys):
     assert "empty" in refused(capsys, "analyse", made, "--sweep", "h1[0]", "--between", 1, 1)
 
 
+def test_a_driven_machine_is_told_what_will_act(tmp_path, capsys):
+    random = np.random.default_rng(0)
+    light = (random.random(400) < 0.5).astype(np.float32)
+    x = np.zeros(400)
+    for t in range(1, 400):
+        x[t] = 0.5 * x[t - 1] + 2 * light[t] - 1
+    lines = ["rate,light", *(f"{a},{b}" for a, b in zip(x, light, strict=True))]
+    (tmp_path / "rec.csv").write_text("\n".join(lines))
+    made, acts = tmp_path / "driven", ("--data.inputs", "light")
+    call(capsys, "train", tmp_path / "rec.csv", *acts, "--data.window", 40, "--model", "recurrent", "--model.hidden", 8, "--model.inputs", 1,
+         "--steps", 400, "--training.rate", 0.02, "--threads", 1, "--out", made)  # fmt: skip
+    line = ("forecast", made, tmp_path / "rec.csv", *acts, "--steps", 5, "-n", 50, "--out", tmp_path / "f.npy")
+    ends = []
+    for value in (0, 1):
+        np.save(tmp_path / "future.npy", np.full((6, 1), value))
+        call(capsys, *line, "--acting", tmp_path / "future.npy")
+        ends.append(np.median(np.load(tmp_path / "f.npy")[:, -1, 0]))
+    assert ends[1] - ends[0] > 2  # the truth: -1.9 and 1.9, from wherever it began
+    (tmp_path / "future.csv").write_text("light,tone\n" + "1,0\n" * 5)
+    call(capsys, *line, "--acting", tmp_path / "future.csv")
+    assert np.median(np.load(tmp_path / "f.npy")[:, -1, 0]) == pytest.approx(ends[1], abs=1e-6)
+    assert "--acting FILE" in refused(capsys, *line)
+    assert "no such file" in refused(capsys, *line, "--acting", tmp_path / "none.npy")
+    np.save(tmp_path / "short.npy", np.zeros((4, 1)))
+    assert "4 steps of 1 inputs; 5 of 1" in refused(capsys, *line, "--acting", tmp_path / "short.npy")
+    np.save(tmp_path / "gap.npy", np.full((9, 1), np.nan))
+    assert "with gaps" in refused(capsys, *line, "--acting", tmp_path / "gap.npy")
+    (tmp_path / "future.csv").write_text("tone\n" + "1\n" * 5)
+    assert "no column 'light'" in refused(capsys, *line, "--acting", tmp_path / "future.csv")
+
+
 def test_a_subject_of_a_cohort_is_taken_apart(tmp_path, capsys):
     x = np.random.default_rng(0).standard_normal((200, 2)).astype(np.float32)
     np.savez(tmp_path / "two.npz", x=x, lengths=[100, 100], subjects=["ann", "bob"])

@@ -11,7 +11,7 @@ from torch import Tensor
 from reverie.core.errors import BadInput
 from reverie.data import DataConfig
 from reverie.data.codecs import Table
-from reverie.data.recordings import Recording, read_recording
+from reverie.data.recordings import Recording, read_inputs, read_recording
 from reverie.evaluation.anatomy import Alone, Anatomy, alone, current, exponents, swept, taken_apart
 from reverie.inputs import File, Folder, Place, at_least, read_given
 from reverie.maths.chaos import kaplan_yorke
@@ -100,6 +100,7 @@ def forecast(
     n: Annotated[int, tyro.conf.arg(aliases=["-n"])] = 200,
     trial: int = -1,
     given: Annotated[str, tyro.conf.arg(metavar="SUBJECT")] = "",
+    acting: Annotated[str, tyro.conf.arg(metavar="FILE")] = "",
     config: Annotated[DataConfig, tyro.conf.arg(name="data")] = DataConfig(),  # noqa: B008
     seed: int = 0,
     out: Place = "forecast.csv",
@@ -112,6 +113,7 @@ def forecast(
         n: draws
         trial: which trial of it, from 0; -1: the last
         given: whose recording it is, of a cohort
+        acting: what acts on a machine that is driven at each of those steps: an .npy (steps, inputs), or a table with the columns that --data.inputs names
         seed: of the draws
         out: a .csv of the median and the 50% and 90% intervals at each step (where channels are of different kinds, of the mean and the 90% interval, or of the most likely category and its probability), a .png of the fan, or an .npy of the draws (n, steps, channels)
     """
@@ -119,10 +121,12 @@ def forecast(
     model = _moving(opened, given)
     at_least(steps, 1, "--steps")
     at_least(n, 1, "-n")
-    if model.inputs:
+    if model.inputs and not acting:
         raise BadInput(
-            f"{opened.name} is driven by inputs, which are not known after the end; use Model.forecast in Python"
+            f"{opened.name} is driven by {model.inputs} inputs; say what acts after the end with --acting FILE"
         )
+    if acting and not model.inputs:
+        raise BadInput(f"{opened.name} is not driven by anything; leave --acting out")
     place = Path(out)
     if place.suffix not in (".csv", ".png", ".npy"):
         raise BadInput(f"--out {out} is neither a .csv, a .png nor an .npy")
@@ -137,9 +141,10 @@ def forecast(
     past = np.asarray(trials[trial].x, np.float64)
     if past.shape[1] != opened.space.shape[1]:
         raise BadInput(f"{file} has {past.shape[1]} channels, and {opened.name} learned from {opened.space.shape[1]}")
+    pushed = _pushed(model, trials[trial].inputs, read_inputs(Path(acting), config), steps, file) if acting else None
     torch.manual_seed(seed)
     seen = codec.to_model(torch.from_numpy(past)).unsqueeze(0).to(model.gain)
-    draws = np.asarray(codec.to_world(model.forecast(seen, steps, n)[:, 0]).double())  # (n, steps, N)
+    draws = np.asarray(codec.to_world(model.forecast(seen, steps, n, pushed)[:, 0]).double())  # (n, steps, N)
     if place.suffix == ".npy":
         write_npy(place, draws)
     elif place.suffix == ".png":
@@ -166,6 +171,15 @@ def forecast(
         ]
         write_csv(place, [["step", "channel", "median", "5%", "25%", "75%", "95%"], *lines])
     print(place)
+
+
+def _pushed(model: Innovations, past: np.ndarray | None, after: np.ndarray, steps: int, file: str | Path) -> Tensor:
+    """(1, T + steps, K): what acts along a recording and after it."""
+    if past is None or past.shape[1] != model.inputs:
+        raise BadInput(f"{file} tells of {0 if past is None else past.shape[1]} inputs, and the machine is driven by {model.inputs}; say --data.inputs")  # fmt: skip
+    if after.shape[1] != model.inputs or len(after) < steps:
+        raise BadInput(f"--acting holds {len(after)} steps of {after.shape[1]} inputs; {steps} of {model.inputs} are asked for")  # fmt: skip
+    return torch.from_numpy(np.concatenate([past, after[:steps]])).unsqueeze(0).to(model.gain)
 
 
 def _moving(opened: Run, given: str) -> Innovations:

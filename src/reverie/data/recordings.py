@@ -82,6 +82,31 @@ def read_recording(path: Path, config: DataConfig, like: Recording | None = None
     return _from_arrays(path, config, seen) if path.suffix in ARRAYS else _from_table(path, config, seen)
 
 
+def read_inputs(path: Path, config: DataConfig) -> np.ndarray:
+    """(T, K) float32, what acts from outside at T steps: an .npy, the `inputs` of an .npz, or the columns of a table that the config
+    calls inputs."""
+    if not path.is_file():
+        raise BadInput(f"no such file: {path}; give what acts at each step")
+    if path.suffix in ARRAYS:
+        arrays = read_arrays(path)
+        if "inputs" not in arrays and len(arrays) != 1:
+            raise BadInput(f"{path} holds {', '.join(arrays)}, and no inputs")
+        found = _numbers(arrays.get("inputs", next(iter(arrays.values()))), str(path))
+    else:
+        sheet, names = read_sheet(path), listed(config.inputs)
+        if unknown := [name for name in names if name not in sheet.names]:
+            raise BadInput(f"{path.name} has no column {unknown[0]!r}; it has {', '.join(sheet.names)}")
+        if not names:
+            raise BadInput(f"which columns of {path.name} act? say --data.inputs, as light,tone")
+        found = _columns(sheet, names)
+    if found.ndim != 2 or np.isnan(found).any():
+        raise BadInput(
+            f"{path}: inputs are steps by inputs, and all of them known; these are {found.shape}"
+            + ", with gaps" * bool(np.isnan(found).any())
+        )
+    return found.astype(np.float32)
+
+
 def _channels(found: Recording) -> tuple[int, int]:
     first = found.trials[0]
     return first.x.shape[1], 0 if first.inputs is None else first.inputs.shape[1]
