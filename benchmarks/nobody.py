@@ -27,10 +27,10 @@ from reverie.evaluation.features import PixelPCA, RandomConv
 from reverie.models import MODELS
 from reverie.run import Run
 
-MACHINES: dict[str, tuple[str, dict[str, Any]]] = {
-    "gan": ("gan", {}),
-    "styled gan": ("gan", {"style": True}),
-    "vae": ("vae", {}),
+MACHINES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {  # beside the recipe of the family
+    "gan": ("gan", {}, {}),
+    "styled gan": ("gan", {"style": True}, {"rate": 7e-4}),
+    "vae": ("vae", {}, {}),
 }
 DREAMS = 500
 SHOWN = 16
@@ -47,10 +47,10 @@ class Dreams(NamedTuple):
 
 def run_of(name: str, minutes: float, data: Data) -> Run:
     """The finished run."""
-    family, change = MACHINES[name]
+    family, change, learning = MACHINES[name]
     folder = WORK / f"nobody-{name.replace(' ', '-')}-{minutes:g}"
     config, recipe = MODELS[family].recipe(data.space, len(data.train))
-    config = replace(config, **change)
+    config, recipe = replace(config, **change), replace(recipe, **learning)
     if folder.exists():
         recipe = Run.load(folder).training
     else:

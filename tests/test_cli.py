@@ -317,7 +317,7 @@ def test_a_recurrent_machine_is_taken_apart(run, tmp_path, capsys):
     x = np.stack([np.sin(np.arange(400) / 9), np.cos(np.arange(400) / 9)], 1)
     np.save(tmp_path / "rec.npy", x.astype(np.float32))
     made = tmp_path / "moving"
-    call(capsys, "train", tmp_path / "rec.npy", "--data.window", 50, "--model", "recurrent", "--model.hidden", 5,
+    call(capsys, "train", tmp_path / "rec.npy", "--data.window", 50, "--data.tr", 2, "--model", "recurrent", "--model.hidden", 5,
          "--model.members", 2, "--steps", 5, "--threads", 1, "--out", made)  # fmt: skip
     told = call(capsys, "analyse", made, "--steps", 200, "--sweep", "h1[0]", "--points", 4, "--member", 1)
     assert "exponents" in told
@@ -342,6 +342,7 @@ def test_a_recurrent_machine_is_taken_apart(run, tmp_path, capsys):
     assert "3 channels" in refused(capsys, "forecast", made, tmp_path / "wide.npy")
     assert "no such file" in refused(capsys, "forecast", made, tmp_path / "none.npy")
     assert "recurrent" in refused(capsys, "forecast", run, tmp_path / "rec.npy")
+    assert "every 0.7 s" in refused(capsys, "forecast", made, tmp_path / "rec.npy", "--data.tr", 0.7)
     assert "counted from 0" in refused(capsys, "analyse", made, "--member", 2)
     assert "no inputs" in refused(capsys, "analyse", made, "--input", 1)
     assert "shape" in refused(capsys, "analyse", made, "--sweep", "h1[7]")

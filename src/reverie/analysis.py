@@ -12,8 +12,9 @@ from reverie.core.errors import BadInput
 from reverie.data import DataConfig
 from reverie.data.codecs import Table
 from reverie.data.recordings import Recording, read_inputs, read_recording
+from reverie.data.scans import is_scan, repetition_time
 from reverie.evaluation.anatomy import Alone, Anatomy, alone, current, exponents, swept, taken_apart
-from reverie.inputs import File, Folder, Place, at_least, read_given
+from reverie.inputs import File, Folder, Place, at_least, read_given, same_pace
 from reverie.maths.chaos import kaplan_yorke
 from reverie.maths.cycles import Cycle
 from reverie.models.cohort import Cohort
@@ -132,6 +133,7 @@ def forecast(
         raise BadInput(f"--out {out} is neither a .csv, a .png nor an .npy")
     if not Path(file).is_file():
         raise BadInput(f"no such file: {file}; give a recording")
+    same_pace(opened, config.tr or (repetition_time(Path(file)) if is_scan(Path(file)) else 0.0), Path(file).name)
     codec = opened.codec
     kind: Any = opened.space.kind
     like = Recording([], kind, codec if isinstance(codec, Table) else None)

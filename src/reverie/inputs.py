@@ -1,5 +1,6 @@
 """What the commands read: pictures, arrays and tables that must fit a run, and masks."""
 
+import math
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -57,6 +58,15 @@ def read_rows(run: Run, codec: Table, file: str) -> tuple[Sheet, Tensor]:
         raise BadInput(f"{run.name} was trained on a table, and {file} is none; give a .csv or .parquet file")
     sheet = read_sheet(path)
     return sheet, torch.from_numpy(coded(sheet, codec))
+
+
+def same_pace(run: Run, tr: float, name: str) -> None:
+    """BadInput where the seconds between two steps are known of both, and are not the same."""
+    if tr and run.space.tr and not math.isclose(tr, run.space.tr, rel_tol=0.01):
+        raise BadInput(
+            f"{name} has a volume every {tr:g} s, and {run.name} learned from one every {run.space.tr:g} s; resample it, or say "
+            "--data.tr if its header is wrong"
+        )
 
 
 def _array(run: Run, path: Path) -> Tensor:

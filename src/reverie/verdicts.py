@@ -18,7 +18,7 @@ from reverie.data.codecs import Standard, Table
 from reverie.data.tables import SUFFIXES, open_like
 from reverie.evaluation import evaluate as measure
 from reverie.evaluation import from_json, to_json
-from reverie.inputs import Folder, Place, able, at_least, examples, opened_with, with_holes
+from reverie.inputs import Folder, Place, able, at_least, examples, opened_with, same_pace, with_holes
 from reverie.models.labelled import Labelled
 from reverie.outputs import as_text, cell, write_csv
 from reverie.progress import bar, say
@@ -189,4 +189,5 @@ def _other(run: Run, source: str) -> Data:
     told = opened_with(source, DataConfig(window=window, **asked))
     if told.space != run.space or (isinstance(codec, Table) and getattr(told.codec, "levels", ()) != codec.levels):
         raise BadInput(f"{told.name} has examples {told.space}, and {run.name} was trained on {run.space}")
+    same_pace(run, told.space.tr, told.name)
     return dataclasses.replace(told, codec=codec) if isinstance(codec, Standard | Table) else told
