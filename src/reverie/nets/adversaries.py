@@ -54,7 +54,7 @@ class _Down(Function):
         return F.conv2d(h, kernel.to(h.dtype).expand(n, 1, 3, 3), stride=2, padding=1, groups=n)
 
     @staticmethod
-    def backward(ctx: Any, *above: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, *above: Tensor) -> tuple[Tensor, None]:
         return _Up.apply(above[0], *ctx.saved_tensors, ctx.size), None
 
 
@@ -70,7 +70,7 @@ class _Up(Function):
         return F.conv_transpose2d(h, kernel, stride=2, padding=1, output_padding=more, groups=n)
 
     @staticmethod
-    def backward(ctx: Any, *above: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, *above: Tensor) -> tuple[Tensor, None, None]:
         return _Down.apply(above[0], *ctx.saved_tensors), None, None
 
 
