@@ -29,7 +29,7 @@ from reverie.run import Run
 
 MACHINES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {  # beside the recipe of the family
     "gan": ("gan", {}, {}),
-    "styled gan": ("gan", {"style": True}, {"rate": 7e-4}),
+    "styled gan": ("gan", {"style": True}, {"rate": 5e-4}),
     "vae": ("vae", {}, {}),
 }
 DREAMS = 500

@@ -124,13 +124,13 @@ class GAN(Model):
     def recipe(cls, space: Space, count: int) -> tuple[GANConfig, TrainingConfig]:
         """Adam without memory of the gradient, which is another one after every step of the other side. Large pictures are
         folded, so that minutes are enough for some thousand rounds; of few pictures the mirror images are shown too, and they are altered."""
-        adam = TrainingConfig(beta1=0.0, beta2=0.99, batch=32, rate=2e-3, final=0.1, average=0.05)
+        adam = TrainingConfig(beta1=0.0, beta2=0.99, batch=32, rate=1e-3, final=0.1, average=0.05)
         if space.is_picture:
             few, large = count < FEW, space.dims > SMALL
             gamma = 3.0 if large else 1.0  # the penalty that a critic needs grows with the picture
             config = GANConfig(fold=2 if large else 1, augment=0.8 if few else 0.0, gamma_real=gamma, gamma_fake=gamma)
             return config, replace(adam, mirror=few)
-        return GANConfig(latent=16, width=128, depth=3), replace(adam, batch=64, rate=1e-3)
+        return GANConfig(latent=16, width=128, depth=3), replace(adam, batch=64)
 
     def learners(self) -> dict[str, Iterable[nn.Parameter]]:
         return {"critic": self.critic.parameters(), "generator": self.generator.parameters()}
