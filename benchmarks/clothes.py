@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from learn import recorded, rounds_within
 from PIL import Image
 from safetensors.torch import load_file, save_file
-from table import HERE, WORK, say, write
+from table import WORK, keep, say, write
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
@@ -187,9 +187,12 @@ def main() -> None:
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {'; '.join(every)}; none: all of them")
     parser.add_argument("--minutes", type=float, default=30.0, help="of one core's own time, for each")
     parser.add_argument("--train-only", action="store_true", help="measure nothing")
+    parser.add_argument("--quick", action="store_true", help="seconds of learning, for development")
     asked = parser.parse_args()
     if unknown := sorted(set(asked.names) - set(every)):
         parser.error(f"no machine called {unknown[0]}; there are {'; '.join(every)}")
+    if asked.quick:
+        asked.minutes = 0.1
     torch.set_num_threads(1)
     WORK.mkdir(exist_ok=True)
     data, made = open_data("fashion"), []
@@ -210,7 +213,7 @@ def main() -> None:
     rows.append(["training pictures", "", *measures(data.train.x(DREAMS), real, net)])
     strips = [np.concatenate(list(np.asarray(data.codec.to_world(x[:16]))[:, 0]), 1) for *_, x in made]
     strips.append(np.concatenate(list(data.test.raw(16)[:, 0].numpy()), 1))
-    Image.fromarray(np.concatenate(strips).astype(np.uint8)).save(HERE / "results" / "clothes.png")
+    keep("clothes", Image.fromarray(np.concatenate(strips).astype(np.uint8)))
     header = ["machine", "rounds", "Fréchet distance", "precision", "recall"]
     notes = [
         f"{DREAMS:,} dreams beside 10,000 test pictures ({COMPARED:,} of both for precision and recall, k = 5), one seed, 0; {asked.minutes:g} minutes of one "

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from learn import recorded, rounds_within
 from PIL import Image
-from table import HERE, WORK, say, write
+from table import WORK, keep, say, write
 from torch import Tensor
 
 from reverie.core.abilities import dream
@@ -34,6 +34,7 @@ MACHINES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {  # beside th
 }
 DREAMS = 500
 SHOWN = 16
+QUICK = 0.1  # minutes
 
 
 class Dreams(NamedTuple):
@@ -86,9 +87,12 @@ def main() -> None:
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {'; '.join(MACHINES)}; none: all of them")
     parser.add_argument("--minutes", type=float, nargs="+", default=[5.0, 30.0, 120.0])
     parser.add_argument("--train-only", action="store_true", help="measure nothing")
+    parser.add_argument("--quick", action="store_true", help="seconds of learning, for development")
     asked = parser.parse_args()
     if unknown := sorted(set(asked.names) - set(MACHINES)):
         parser.error(f"no machine called {unknown[0]}; there are {'; '.join(MACHINES)}")
+    if asked.quick:
+        asked.minutes = [QUICK]
     torch.set_num_threads(1)
     WORK.mkdir(exist_ok=True)
     data, made = open_data("faces"), []
@@ -103,7 +107,7 @@ def main() -> None:
     rows.append(["training people", "", "", *measures(data.train.x(), data, seen)])
     strips = [np.concatenate(list(np.asarray(data.codec.to_world(d.x[:SHOWN]))[:, 0]), 1) for d in made]
     strips.append(np.concatenate(list(data.test.raw()[:: len(data.test) // SHOWN][:SHOWN, 0].numpy()), 1))
-    Image.fromarray(np.concatenate(strips).astype(np.uint8)).save(HERE / "results" / "nobody.png")
+    keep("nobody", Image.fromarray(np.concatenate(strips).astype(np.uint8)))
     differences = [
         [d.name, f"{d.minutes:g}", other.name, *(_cell(_nearer(e, data, d.x, other.x)) for e in seen.values())]
         for d in made for other in made if "gan" in d.name and "vae" in other.name and d.minutes == other.minutes

@@ -12,9 +12,9 @@ import argparse
 
 import numpy as np
 import torch
-from nobody import run_of
+from nobody import QUICK, run_of
 from PIL import Image
-from table import HERE, say, write
+from table import keep, say, write
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -81,7 +81,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=120.0)
     parser.add_argument("--steps", type=int, default=1000, help="of descent, for an inversion")
+    parser.add_argument("--quick", action="store_true", help="seconds of learning, for development")
     asked = parser.parse_args()
+    if asked.quick:
+        asked.minutes, asked.steps = QUICK, 20
     torch.set_num_threads(1)
     data = open_data("faces")
     gan = run_of("styled gan", asked.minutes, data).model
@@ -93,7 +96,7 @@ def main() -> None:
     say("sought")
     db, plain = decibels(x, made), decibels(x, gan.imagine(gan.styles(len(x), psi=0.0)))
     linear = PixelPCA(train, most=gan.generator.layers * gan.config.style_width)
-    vae = run_of("vae", 5.0, data).model
+    vae = run_of("vae", min(5.0, asked.minutes), data).model
     torch.manual_seed(0)
     others = {
         "the mean dream": plain,
@@ -105,7 +108,7 @@ def main() -> None:
     rows = [[f"styles of each layer, {asked.steps:,} steps", _range(db)]]
     rows += [[name, _range(value)] for name, value in others.items()]
     strips = [np.concatenate(list(np.asarray(data.codec.to_world(p[:16]))[:, 0]), 1) for p in (x, made)]
-    Image.fromarray(np.concatenate(strips).astype(np.uint8)).save(HERE / "results" / "styles.png")
+    keep("styles", Image.fromarray(np.concatenate(strips).astype(np.uint8)))
     more = [
         (f"Mixing: correlation of {PAIRS} mixtures with their parents (A gives the coarse layers, B the others)",
          ["layers from A", "coarse, with A", "coarse, with B", "fine, with A", "fine, with B"], mixing(gan)),

@@ -9,6 +9,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from PIL import Image
+
 HERE = Path(__file__).resolve().parent
 WORK = HERE / ".work"  # ignored by git: what a benchmark makes and throws away, and quick results
 
@@ -34,6 +36,13 @@ def write(
     path.write_text("\n".join(lines) + "\n")
     print("\n".join(lines), flush=True)
     return path
+
+
+def keep(name: str, picture: Image.Image) -> None:
+    """Leaves results/NAME.png beside the table; in .work/ if --quick."""
+    place = WORK if "--quick" in sys.argv else HERE / "results"
+    place.mkdir(exist_ok=True)
+    picture.save(place / f"{name}.png")
 
 
 def say(text: str) -> None:
