@@ -26,7 +26,7 @@ from reverie.models.gan import GAN, GANConfig
 
 SAMPLES = 25_600
 STACKS = 50_000
-RECIPE = TrainingConfig(steps=8000, batch=64, rate=1e-3, beta1=0.0, beta2=0.99, average=0.02, final=0.1)
+RECIPE = TrainingConfig(steps=12_000, batch=64, rate=2e-3, beta1=0.0, beta2=0.99, average=0.02, final=0.05)
 PLAIN = GANConfig(latent=64, width=16, depth=1)
 GANS = {
     "plain": PLAIN,

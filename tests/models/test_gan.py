@@ -220,3 +220,5 @@ def test_what_cannot_be_is_said():
 def test_a_critic_folds_by_powers_of_two():
     with pytest.raises(BadInput, match="powers of two, not by 3"):
         GAN(dataclasses.replace(SMALL, fold=3), Space((1, 12, 12), "byte"))
+    with pytest.raises(BadInput, match="only pictures are folded"):
+        GAN(dataclasses.replace(SMALL, fold=2), Space((2,), "real"))

@@ -97,6 +97,8 @@ class GAN(Model):
             raise BadInput(f"convolutions are for pictures, not for {space.shape}; take --model.net mlp")
         if config.fold & (config.fold - 1):
             raise BadInput(f"a gan folds by powers of two, not by {config.fold}; take --model.fold 2 or 4")
+        if config.fold > 1 and not space.is_picture:
+            raise BadInput(f"only pictures are folded, not {space.shape}; leave --model.fold out")
         if config.augment and not space.is_picture:
             raise BadInput(f"only pictures are altered, not {space.shape}; leave --model.augment out")
         self.game = GAMES[config.game]
