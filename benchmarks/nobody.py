@@ -1,8 +1,8 @@
 """Faces of nobody: what 5, 30 and 120 minutes of one core give a GAN, beside the VAE of the house.
 
-    python benchmarks/nobody.py [NAME …] [--minutes 5 30 120] [--train-only]
+    python benchmarks/nobody.py [NAME@MINUTES …] [--train-only]
 
-Every machine is a run under benchmarks/.work that goes on where it stopped, of as many rounds as the minutes of one core's own time hold,
+as gan@5, gan@30, gan@120, "styled gan@30" and vae@5, which are all of them. Every machine is a run under benchmarks/.work that goes on where it stopped, of as many rounds as the minutes of one core's own time hold,
 learned at its recipe. At the end 500 dreams of each are held beside the portraits of test people, whom nothing was chosen by.
 The first 16 dreams of each, not chosen, are in results/nobody.png, a row for each line of the table.
 """
@@ -32,6 +32,7 @@ MACHINES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {  # beside th
     "styled gan": ("gan", {"style": True}, {"rate": 5e-4}),
     "vae": ("vae", {}, {}),
 }
+LINES = ("gan@5", "gan@30", "gan@120", "styled gan@30", "vae@5")
 DREAMS = 500
 SHOWN = 16
 QUICK = 0.1  # minutes
@@ -84,22 +85,20 @@ def measures(x: Tensor, data: Data, seen: dict[str, Any]) -> list[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {'; '.join(MACHINES)}; none: all of them")
-    parser.add_argument("--minutes", type=float, nargs="+", default=[5.0, 30.0, 120.0])
+    parser.add_argument("lines", nargs="*", metavar="NAME@MINUTES", help=f"NAME of {'; '.join(MACHINES)}")
     parser.add_argument("--train-only", action="store_true", help="measure nothing")
     parser.add_argument("--quick", action="store_true", help="seconds of learning, for development")
     asked = parser.parse_args()
-    if unknown := sorted(set(asked.names) - set(MACHINES)):
+    lines = [line.partition("@")[::2] for line in asked.lines or LINES]
+    if unknown := sorted({name for name, _ in lines} - set(MACHINES)):
         parser.error(f"no machine called {unknown[0]}; there are {'; '.join(MACHINES)}")
-    if asked.quick:
-        asked.minutes = [QUICK]
     torch.set_num_threads(1)
     WORK.mkdir(exist_ok=True)
     data, made = open_data("faces"), []
-    for minutes in asked.minutes:
-        for name in asked.names or MACHINES:
-            run = run_of(name, minutes, data)
-            made += [] if asked.train_only else dreams_of(name, minutes, run)
+    for name, minutes in dict.fromkeys((name, QUICK if asked.quick else float(minutes)) for name, minutes in lines):
+        run = run_of(name, minutes, data)
+        made += [] if asked.train_only else dreams_of(name, minutes, run)
+        say(f"{name}: {run.model.config}")
     if asked.train_only:
         return
     seen = {"coarse": PixelPCA(data.train.x()), "texture": RandomConv(data.train.x())}
@@ -109,18 +108,18 @@ def main() -> None:
     strips.append(np.concatenate(list(data.test.raw()[:: len(data.test) // SHOWN][:SHOWN, 0].numpy()), 1))
     keep("nobody", Image.fromarray(np.concatenate(strips).astype(np.uint8)))
     differences = [
-        [d.name, f"{d.minutes:g}", other.name, *(_cell(_nearer(e, data, d.x, other.x)) for e in seen.values())]
-        for d in made for other in made if "gan" in d.name and "vae" in other.name and d.minutes == other.minutes
+        [d.name, f"{d.minutes:g}", f"{other.name}, {other.minutes:g}", *(_cell(_nearer(e, data, d.x, other.x)) for e in seen.values())]
+        for d in made for other in made if "gan" in d.name and "vae" in other.name
     ]  # fmt: skip
     header = ["machine", "minutes", "rounds", "kernel distance", "in texture", "sharpness", "memorisation", "precision", "recall"]  # fmt: skip
     more = [("Kernel distance of the GAN less that of the VAE (below 0: the GAN is nearer to test people)",
-             ["machine", "minutes", "against", "in coarse shape", "in texture"], differences)]  # fmt: skip
+             ["machine", "minutes", "against, minutes", "in coarse shape", "in texture"], differences)]  # fmt: skip
     notes = [
         f"{DREAMS} dreams beside {len(data.test)} portraits of test people; one seed, 0; last weights, averaged; ± over people and dreams.",
         "Minutes of one core's own time, settled by the time of 40 rounds before the first. Sharpness: power between a quarter and half a cycle "
         "per pixel, as a share of the test people's. Memorisation: below 1 dreams are nearer to training portraits (or their mirror images) than test people are.",
         "results/nobody.png: the first 16 dreams of every line, and 16 test portraits.",
-        *(f"{name}: {run_of(name, asked.minutes[-1], data).model.config}" for name in asked.names or MACHINES),
+        *(f"{name}: {' '.join(f'{k}={v}' for k, v in (MACHINES[name][1] | MACHINES[name][2]).items()) or 'the recipe of its family'}" for name in MACHINES),
     ]  # fmt: skip
     write("nobody", "Faces of nobody", header, rows, notes, more)
 

@@ -1,7 +1,7 @@
 """Do styles do what they are for? Of the styled GAN that `nobody.py` has learned: mixing, truncation, and finding a given face.
 
-    python benchmarks/nobody.py "styled gan" --minutes 120 --train-only
-    python benchmarks/styles.py [--minutes 120] [--steps 1000]
+    python benchmarks/nobody.py "styled gan@30" --train-only
+    python benchmarks/styles.py [--minutes 30] [--steps 1000]
 
 Mixing: of two dreams A and B the coarse layers of A and the fine ones of B; told is how much the mixture is like either, in coarse and in
 fine structure (correlation over pixels, less the mean dream). Truncation: precision and recall as styles are drawn to their mean.
@@ -79,7 +79,7 @@ def decibels(x: Tensor, made: Tensor) -> Tensor:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--minutes", type=float, default=120.0)
+    parser.add_argument("--minutes", type=float, default=30.0)
     parser.add_argument("--steps", type=int, default=1000, help="of descent, for an inversion")
     parser.add_argument("--quick", action="store_true", help="seconds of learning, for development")
     asked = parser.parse_args()
