@@ -95,7 +95,7 @@ def main() -> None:
     torch.set_num_threads(1)
     WORK.mkdir(exist_ok=True)
     data, made = open_data("faces"), []
-    for name, minutes in dict.fromkeys((name, QUICK if asked.quick else float(minutes)) for name, minutes in lines):
+    for name, minutes in dict.fromkeys((name, QUICK if asked.quick else float(minutes or 5)) for name, minutes in lines):
         run = run_of(name, minutes, data)
         made += [] if asked.train_only else dreams_of(name, minutes, run)
         say(f"{name}: {run.model.config}")
