@@ -95,7 +95,9 @@ def main() -> None:
     torch.set_num_threads(1)
     WORK.mkdir(exist_ok=True)
     data, made = open_data("faces"), []
-    for name, minutes in dict.fromkeys((name, QUICK if asked.quick else float(minutes or 5)) for name, minutes in lines):
+    for name, minutes in dict.fromkeys(
+        (name, QUICK if asked.quick else float(minutes or 5)) for name, minutes in lines
+    ):
         run = run_of(name, minutes, data)
         made += [] if asked.train_only else dreams_of(name, minutes, run)
         say(f"{name}: {run.model.config}")
@@ -105,7 +107,6 @@ def main() -> None:
     rows = [[d.name, f"{d.minutes:g}", f"{d.rounds:,}", *measures(d.x, data, seen)] for d in made]
     rows.append(["training people", "", "", *measures(data.train.x(), data, seen)])
     strips = [np.concatenate(list(np.asarray(data.codec.to_world(d.x[:SHOWN]))[:, 0]), 1) for d in made]
-    strips.append(np.concatenate(list(data.test.raw()[:: len(data.test) // SHOWN][:SHOWN, 0].numpy()), 1))
     keep("nobody", Image.fromarray(np.concatenate(strips).astype(np.uint8)))
     differences = [
         [d.name, f"{d.minutes:g}", f"{other.name}, {other.minutes:g}", *(_cell(_nearer(e, data, d.x, other.x)) for e in seen.values())]
@@ -118,7 +119,7 @@ def main() -> None:
         f"{DREAMS} dreams beside {len(data.test)} portraits of test people; one seed, 0; last weights, averaged; ± over people and dreams.",
         "Minutes of one core's own time, settled by the time of 40 rounds before the first. Sharpness: power between a quarter and half a cycle "
         "per pixel, as a share of the test people's. Memorisation: below 1 dreams are nearer to training portraits (or their mirror images) than test people are.",
-        "results/nobody.png: the first 16 dreams of every line, and 16 test portraits.",
+        "results/nobody.png: the first 16 dreams of every line; portraits of people are not published.",
         *(f"{name}: {' '.join(f'{k}={v}' for k, v in (MACHINES[name][1] | MACHINES[name][2]).items()) or 'the recipe of its family'}" for name in MACHINES),
     ]  # fmt: skip
     write("nobody", "Faces of nobody", header, rows, notes, more)

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from nobody import QUICK, run_of
 from PIL import Image
-from table import keep, say, write
+from table import WORK, say, write
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -108,7 +108,7 @@ def main() -> None:
     rows = [[f"styles of each layer, {asked.steps:,} steps", _range(db)]]
     rows += [[name, _range(value)] for name, value in others.items()]
     strips = [np.concatenate(list(np.asarray(data.codec.to_world(p[:16]))[:, 0]), 1) for p in (x, made)]
-    keep("styles", Image.fromarray(np.concatenate(strips).astype(np.uint8)))
+    Image.fromarray(np.concatenate(strips).astype(np.uint8)).save(WORK / "styles.png")
     more = [
         (f"Mixing: correlation of {PAIRS} mixtures with their parents (A gives the coarse layers, B the others)",
          ["layers from A", "coarse, with A", "coarse, with B", "fine, with A", "fine, with B"], mixing(gan)),
@@ -119,7 +119,7 @@ def main() -> None:
     notes = [
         f"{len(x)} portraits of test people; the run of nobody.py, {asked.minutes:g} minutes of a core, seed 0.",
         "Coarse: the average of four by four pixels, interpolated; fine: what that lacks; both less the mean dream.",
-        "results/styles.png: the first 16 test portraits, and what was found.",
+        ".work/styles.png: the first 16 test portraits, and what was found; portraits of people are not published.",
         f"{gan.config}",
     ]
     write("styles", "Styles: finding a face of a test person", ["by", "PSNR, dB: mean (range)"], rows, notes, more)
