@@ -17,6 +17,8 @@ from reverie.core.model import Estimate
 from reverie.evaluation.features import Features
 from reverie.evaluation.resampling import blocks, bootstrap_of_median, jackknife
 
+NO_DETAIL = 1e-9  # power, in model units, below which there is but rounding
+
 
 def kernel_distance(
     real: Features, fake: Features, groups: ArrayLike | None = None, fake_groups: ArrayLike | None = None
@@ -214,7 +216,7 @@ def power_spectrum(x: NDArray[np.floating], bands: int = 5) -> NDArray[np.float6
     power = np.square(np.abs(np.fft.fft2((x - mean) * fade))).mean(1) / np.square(fade).sum()
     frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.fftfreq(width))
     ring = np.floor(2 * bands * frequency).astype(int)  # beyond half a cycle there are corners only
-    return np.stack([power[:, ring == i].mean(1) if (ring == i).any() else 0 * power[:, 0, 0] for i in range(bands)], 1)
+    return np.stack([power[:, ring == i].sum(1) / max((ring == i).sum(), 1) for i in range(bands)], 1)
 
 
 def sharpness(
@@ -231,7 +233,7 @@ def sharpness(
     0.25
     """
     of_real, of_fake = (power_spectrum(x, 2)[:, 1] for x in (real, fake))
-    if not of_real.any():
+    if of_real.mean() < NO_DETAIL:
         raise BadInput("the real pictures have no fine detail at all, so there is nothing to compare sharpness with")
 
     def statistic(r: NDArray[np.bool_], f: NDArray[np.bool_]) -> float:

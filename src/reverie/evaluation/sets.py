@@ -131,13 +131,10 @@ def score_dreams(model: Model, noise: Model, train: Examples, held: Examples, co
             ends = {name: (least[name].value, most[name].value) for name in clean}
             how = f"{how}, means of p(x|z)"
             scores += [score(f"{name}_clean", e, *ends[name], how, *counts) for name, e in clean.items()]
-    sharp = [
-        s
-        for suffix, x in (("", own), ("_clean", means))
-        if x
-        for s in _sharpness(held, x, floor, ceiling, suffix, counts)
-    ]
-    return [*scores, *_memorisation(train, held, own, floor, counts), *sharp]
+    scores += [*_memorisation(train, held, own, floor, counts), *_sharpness(held, own, floor, ceiling, counts)]
+    if means is not None:
+        scores += _sharpness(held, means, floor, ceiling, counts, "_clean")
+    return scores
 
 
 def _extractors(x: Tensor) -> dict[str, Extractor]:
@@ -181,7 +178,7 @@ def _memorisation(train: Examples, held: Examples, own: Examples, floor: Example
 
 
 def _sharpness(
-    held: Examples, fake: Examples, floor: Examples, ceiling: Examples, suffix: str, counts: list[str]
+    held: Examples, fake: Examples, floor: Examples, ceiling: Examples, counts: list[str], suffix: str = ""
 ) -> list[Score]:
     def ratio(x: Examples) -> Estimate:
         return pictures.sharpness(held.x.cpu().numpy(), x.x.cpu().numpy(), held.groups, x.groups)
