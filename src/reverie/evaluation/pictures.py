@@ -207,7 +207,7 @@ def power_spectrum(x: NDArray[np.floating], bands: int = 5) -> NDArray[np.float6
     Without the mean of each channel, and faded out towards the edges (Hann), where a picture breaks off and that is nothing it shows.
 
     >>> waves = np.cos(2 * np.pi * 0.25 * np.arange(40)) * np.ones((1, 1, 40, 1))
-    >>> power_spectrum(waves)[0].argmax()
+    >>> int(power_spectrum(waves)[0].argmax())
     2
     """
     height, width = x.shape[2:]
