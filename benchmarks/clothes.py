@@ -212,7 +212,7 @@ def main() -> None:
         say(" | ".join(rows[-1]))
     rows.append(["training pictures", "", *measures(data.train.x(DREAMS), real, net)])
     strips = [np.concatenate(list(np.asarray(data.codec.to_world(x[:16]))[:, 0]), 1) for *_, x in made]
-    strips.append(np.concatenate(list(data.test.raw(16)[:, 0].numpy()), 1))
+    strips.append(np.concatenate(list(data.test.raw()[:16, 0].numpy()), 1))
     keep("clothes", Image.fromarray(np.concatenate(strips).astype(np.uint8)))
     header = ["machine", "rounds", "Fréchet distance", "precision", "recall"]
     notes = [
