@@ -12,26 +12,22 @@ that it is also run at a quarter of its width.
 import argparse
 import json
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from learn import recorded, rounds_within
+from learn import dreamt, recorded_within
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from table import WORK, keep, say, write
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from reverie.core.abilities import dream
 from reverie.core.lattice import snap
 from reverie.data import Data, open_data
 from reverie.evaluation import pictures
-from reverie.models import MODELS
-from reverie.run import Run
 
 HOUSE: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "gan": ("gan", {"width": 32}, {"batch": 64}),
@@ -149,31 +145,6 @@ def dreams_of_sngan(name: str, minutes: float, data: Data) -> tuple[Tensor, int]
     return snap(dreams), rounds
 
 
-def run_of(name: str, minutes: float, data: Data) -> Run:
-    family, change, learning = HOUSE[name]
-    folder = WORK / f"clothes-{name.replace(' ', '-')}-{minutes:g}"
-    config, recipe = MODELS[family].recipe(data.space, len(data.train))
-    config, recipe = replace(config, **change), replace(recipe, **learning)
-    if folder.exists():
-        recipe = Run.load(folder).training
-    else:
-        made: Callable = lambda: MODELS[family](config, data.space)  # noqa: E731
-        recipe = replace(recipe, steps=rounds_within(minutes, made, data, recipe, 0))
-    say(f"{name}: {recipe.steps} rounds")
-    return recorded(folder, data, family, config, recipe)[0]
-
-
-def dreams_of_house(name: str, run: Run) -> dict[str, Tensor]:
-    kinds: dict[str, Callable] = {name: run.model.sample}
-    if name == "vae":
-        kinds = {"vae, draws": run.model.sample, "vae, means": lambda n: dream(run.model, n)}
-    found = {}
-    for kind, sample in kinds.items():
-        torch.manual_seed(1)
-        found[kind] = torch.cat([sample(500) for _ in range(DREAMS // 500)])
-    return found
-
-
 def measures(x: Tensor, real: np.ndarray, net: Reader) -> list[str]:
     seen = net.features(x)
     shares = pictures.precision_recall_density_coverage(real[:COMPARED], seen[:COMPARED])
@@ -196,13 +167,16 @@ def main() -> None:
     torch.set_num_threads(1)
     WORK.mkdir(exist_ok=True)
     data, made = open_data("fashion"), []
+    if asked.quick:  # test pictures are for the table
+        data = replace(data, test=data.valid)
     for name in asked.names or every:
         if name in SNGAN:
             x, rounds = dreams_of_sngan(name, asked.minutes, data)
             made.append((name, rounds, x))
         else:
-            run = run_of(name, asked.minutes, data)
-            made += [(kind, run.training.steps, x) for kind, x in dreams_of_house(name, run).items()]
+            folder = WORK / f"clothes-{name.replace(' ', '-')}-{asked.minutes:g}"
+            run = recorded_within(asked.minutes, folder, data, *HOUSE[name])
+            made += [(way, run.training.steps, x) for way, x in dreamt(name, run, DREAMS).items()]
     if asked.train_only:
         return
     net, accuracy = reader(data)

@@ -11,10 +11,13 @@ from typing import Any
 
 import torch
 from table import WORK, say
+from torch import Tensor
 
+from reverie.core.abilities import dream
 from reverie.core.model import Model
 from reverie.core.recipe import TrainingConfig
 from reverie.data import Data
+from reverie.models import MODELS
 from reverie.recording import record
 from reverie.run import Run, write_atomically
 from reverie.train import begin
@@ -78,6 +81,34 @@ def recorded(
             if report.step % 5000 == 0:
                 say(f"{folder.name}: {report.step} of {recipe.steps}, {report.losses}, {spent / 60:.0f} minutes")
     return Run.load(folder), spent / 60
+
+
+def recorded_within(
+    minutes: float, folder: Path, data: Data, family: str, change: dict[str, Any], learning: dict[str, Any]
+) -> Run:
+    """A run in that folder at the recipe of its family, but for what changes of the settings and of the learning, of as many rounds as the
+    minutes of this core's own time held when it was begun. It goes on where it stopped."""
+    config, recipe = MODELS[family].recipe(data.space, len(data.train))
+    config, recipe = replace(config, **change), replace(recipe, **learning)
+    if folder.exists():
+        recipe = Run.load(folder).training
+    else:
+        steps = rounds_within(minutes, lambda: MODELS[family](config, data.space), data, recipe, 0)
+        recipe = replace(recipe, steps=steps)
+    say(f"{folder.name}: {recipe.steps} rounds; {config}")
+    return recorded(folder, data, family, config, recipe)[0]
+
+
+def dreamt(name: str, run: Run, n: int) -> dict[str, Tensor]:
+    """n draws from p(x); of a VAE also the means of p(x|z), each under its name."""
+    ways: dict[str, Callable[[int], Tensor]] = {name: run.model.sample}
+    if run.config["model"] == "vae":
+        ways = {f"{name}, draws": run.model.sample, f"{name}, means": lambda n: dream(run.model, n)}
+    found = {}
+    for way, sample in ways.items():
+        torch.manual_seed(1)
+        found[way] = torch.cat([sample(min(500, n - i)) for i in range(0, n, 500)])
+    return found
 
 
 def digest(settings: Any) -> str:

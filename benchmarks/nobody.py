@@ -2,29 +2,26 @@
 
     python benchmarks/nobody.py [NAME@MINUTES …] [--train-only]
 
-as gan@5, gan@30, gan@120, "styled gan@30" and vae@5, which are all of them. Every machine is a run under benchmarks/.work that goes on where it stopped, of as many rounds as the minutes of one core's own time hold,
-learned at its recipe. At the end 500 dreams of each are held beside the portraits of test people, whom nothing was chosen by.
+as gan@5, gan@30, gan@120, "styled gan@30" and vae@5, which are all of them. Every machine is a run under benchmarks/.work that goes on
+where it stopped, of as many rounds as the minutes of one core's own time hold, learned at its recipe. At the end 500 dreams of each are held beside the portraits of test people, whom nothing was chosen by.
 The first 16 dreams of each, not chosen, are in results/nobody.png, a row for each line of the table.
 """
 
 import argparse
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from learn import recorded, rounds_within
+from learn import dreamt, recorded_within
 from PIL import Image
-from table import WORK, keep, say, write
+from table import WORK, keep, write
 from torch import Tensor
 
-from reverie.core.abilities import dream
 from reverie.core.model import Estimate
 from reverie.data import Data, open_data
 from reverie.evaluation import pictures
 from reverie.evaluation.features import PixelPCA, RandomConv
-from reverie.models import MODELS
 from reverie.run import Run
 
 MACHINES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {  # beside the recipe of the family
@@ -49,29 +46,8 @@ class Dreams(NamedTuple):
 
 def run_of(name: str, minutes: float, data: Data) -> Run:
     """The finished run."""
-    family, change, learning = MACHINES[name]
     folder = WORK / f"nobody-{name.replace(' ', '-')}-{minutes:g}"
-    config, recipe = MODELS[family].recipe(data.space, len(data.train))
-    config, recipe = replace(config, **change), replace(recipe, **learning)
-    if folder.exists():
-        recipe = Run.load(folder).training
-    else:
-        made: Callable = lambda: MODELS[family](config, data.space)  # noqa: E731
-        recipe = replace(recipe, steps=rounds_within(minutes, made, data, recipe, 0))
-    say(f"{name}, {minutes:g} minutes: {recipe.steps} rounds")
-    return recorded(folder, data, family, config, recipe)[0]
-
-
-def dreams_of(name: str, minutes: float, run: Run) -> list[Dreams]:
-    """Draws from p(x); of a VAE also the means of p(x|z)."""
-    kinds: dict[str, Callable] = {name: run.model.sample}
-    if name == "vae":
-        kinds = {"vae, draws": run.model.sample, "vae, means": lambda n: dream(run.model, n)}
-    found = []
-    for kind, sample in kinds.items():
-        torch.manual_seed(1)
-        found.append(Dreams(kind, minutes, run.training.steps, sample(DREAMS)))
-    return found
+    return recorded_within(minutes, folder, data, *MACHINES[name])
 
 
 def measures(x: Tensor, data: Data, seen: dict[str, Any]) -> list[str]:
@@ -95,12 +71,14 @@ def main() -> None:
     torch.set_num_threads(1)
     WORK.mkdir(exist_ok=True)
     data, made = open_data("faces"), []
+    if asked.quick:  # test people are for the table
+        data = replace(data, test=data.valid)
     for name, minutes in dict.fromkeys(
         (name, QUICK if asked.quick else float(minutes or 5)) for name, minutes in lines
     ):
         run = run_of(name, minutes, data)
-        made += [] if asked.train_only else dreams_of(name, minutes, run)
-        say(f"{name}: {run.model.config}")
+        if not asked.train_only:
+            made += [Dreams(n, minutes, run.training.steps, x) for n, x in dreamt(name, run, DREAMS).items()]
     if asked.train_only:
         return
     seen = {"coarse": PixelPCA(data.train.x()), "texture": RandomConv(data.train.x())}
