@@ -1,6 +1,6 @@
 """Dreams of clothes: the GAN of the house, its VAE, and the SNGAN that others publish, in the same minutes.
 
-    python benchmarks/clothes.py [NAME …] [--minutes 30] [--train-only]
+    python benchmarks/clothes.py [NAME …] [--minutes 8] [--seeds 3] [--train-only]
 
 28x28 clothes in 256 greys, 50,000 to learn from. At the end 10,000 dreams of each are held beside the published 10,000 test pictures, in the last hidden
 layer of a classifier that was taught the 50,000; its accuracy is told. The SNGAN is the standard network of Miyato et al.
@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from learn import dreamt, recorded_within
 from PIL import Image
 from safetensors.torch import load_file, save_file
-from table import WORK, keep, say, write
+from table import WORK, keep, median_of, say, write
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
@@ -111,11 +111,11 @@ def sngan(width: int) -> tuple[nn.Module, nn.Module]:
     return generator, critic
 
 
-def dreams_of_sngan(name: str, minutes: float, data: Data) -> tuple[Tensor, int]:
+def dreams_of_sngan(name: str, minutes: float, data: Data, seed: int) -> tuple[Tensor, int]:
     """Its dreams (DREAMS, 1, 28, 28), after as many rounds as the minutes of this core's own time hold."""
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     generator, critic = sngan(SNGAN[name])
-    kept = WORK / f"clothes-{name.replace(' ', '-').replace(',', '')}-{minutes:g}.safetensors"
+    kept = WORK / f"clothes-{name.replace(' ', '-').replace(',', '')}-{minutes:g}-{seed}.safetensors"
     if kept.exists():
         held = load_file(kept)
         return held["x"], int(held["rounds"])
@@ -145,18 +145,22 @@ def dreams_of_sngan(name: str, minutes: float, data: Data) -> tuple[Tensor, int]
     return snap(dreams), rounds
 
 
-def measures(x: Tensor, real: np.ndarray, net: Reader) -> list[str]:
-    seen = net.features(x)
-    shares = pictures.precision_recall_density_coverage(real[:COMPARED], seen[:COMPARED])
-    distance = pictures.frechet_distance(real, seen)
-    return [f"{distance.value:.4f} ± {distance.error:.4f}", *(f"{shares[s].value:.3f} ± {shares[s].error:.3f}" for s in ("precision", "recall"))]  # fmt: skip
+def measures(dreams: list[Tensor], real: np.ndarray, net: Reader) -> list[str]:
+    """The cells of a line, from the dreams of each seed."""
+    found = []
+    for x in dreams:
+        seen = net.features(x)
+        shares = pictures.precision_recall_density_coverage(real[:COMPARED], seen[:COMPARED])
+        found.append((pictures.frechet_distance(real, seen), shares["precision"], shares["recall"]))
+    return [median_of(column) for column in zip(*found, strict=True)]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     every = (*HOUSE, *SNGAN)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {'; '.join(every)}; none: all of them")
-    parser.add_argument("--minutes", type=float, default=30.0, help="of one core's own time, for each")
+    parser.add_argument("--minutes", type=float, default=8.0, help="of one core's own time, for each")
+    parser.add_argument("--seeds", type=int, default=3, help="how many")
     parser.add_argument("--train-only", action="store_true", help="measure nothing")
     parser.add_argument("--quick", action="store_true", help="seconds of learning, for development")
     asked = parser.parse_args()
@@ -170,29 +174,38 @@ def main() -> None:
     if asked.quick:  # test pictures are for the table
         data = replace(data, test=data.valid)
     for name in asked.names or every:
-        if name in SNGAN:
-            x, rounds = dreams_of_sngan(name, asked.minutes, data)
-            made.append((name, rounds, x))
-        else:
-            folder = WORK / f"clothes-{name.replace(' ', '-')}-{asked.minutes:g}"
-            run = recorded_within(asked.minutes, folder, data, *HOUSE[name])
-            made += [(way, run.training.steps, x) for way, x in dreamt(name, run, DREAMS).items()]
+        found: dict[
+            str, tuple[list[int], list[Tensor]]
+        ] = {}  # of every way to dream, the rounds and the dreams of each seed
+        for seed in range(asked.seeds):
+            if name in SNGAN:
+                x, rounds = dreams_of_sngan(name, asked.minutes, data, seed)
+                drawn = {name: x}
+            else:
+                run = recorded_within(asked.minutes, f"clothes-{name}", data, *HOUSE[name], seed)
+                drawn, rounds = dreamt(name, run, DREAMS), run.training.steps
+            for way, x in drawn.items():
+                of_rounds, of_dreams = found.setdefault(way, ([], []))
+                of_rounds.append(rounds)
+                of_dreams.append(x)
+        made += [(way, *pair) for way, pair in found.items()]
     if asked.train_only:
         return
     net, accuracy = reader(data)
     real, rows = net.features(data.test.x()), []
     for name, rounds, x in made:
-        rows.append([name, f"{rounds:,}", *measures(x, real, net)])
+        rows.append([name, ", ".join(f"{n:,}" for n in rounds), *measures(x, real, net)])
         say(" | ".join(rows[-1]))
-    rows.append(["training pictures", "", *measures(data.train.x(DREAMS), real, net)])
-    strips = [np.concatenate(list(np.asarray(data.codec.to_world(x[:16]))[:, 0]), 1) for *_, x in made]
+    rows.append(["training pictures", "", *measures([data.train.x(DREAMS)], real, net)])
+    strips = [np.concatenate(list(np.asarray(data.codec.to_world(x[0][:16]))[:, 0]), 1) for *_, x in made]
     strips.append(np.concatenate(list(data.test.raw()[:16, 0].numpy()), 1))
     keep("clothes", Image.fromarray(np.concatenate(strips).astype(np.uint8)))
     header = ["machine", "rounds", "Fréchet distance", "precision", "recall"]
     notes = [
-        f"{DREAMS:,} dreams beside 10,000 test pictures ({COMPARED:,} of both for precision and recall, k = 5), one seed, 0; {asked.minutes:g} minutes of one "
+        f"{DREAMS:,} dreams beside 10,000 test pictures ({COMPARED:,} of both for precision and recall, k = 5); {asked.minutes:g} minutes of one "
         f"core's own time for each. Features: the last hidden layer (128) of a classifier with {accuracy:.1%} of test pictures right; the distance is a share of their variance.",
-        "results/clothes.png: the first 16 dreams of every line, and 16 test pictures.",
+        "Seeds from 0 on, one for each number of rounds: the median, its error over pictures, and the range over seeds.",
+        "results/clothes.png: the first 16 dreams of the first seed of every line, and 16 test pictures.",
         *(f"{name}: {json.dumps(HOUSE[name][1:])} beside the recipe of its family" for name in asked.names or HOUSE if name in HOUSE),
     ]  # fmt: skip
     write("clothes", "Dreams of clothes", header, rows, notes)

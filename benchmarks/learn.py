@@ -84,19 +84,26 @@ def recorded(
 
 
 def recorded_within(
-    minutes: float, folder: Path, data: Data, family: str, change: dict[str, Any], learning: dict[str, Any]
+    minutes: float,
+    name: str,
+    data: Data,
+    family: str,
+    change: dict[str, Any],
+    learning: dict[str, Any],
+    seed: int = 0,
 ) -> Run:
-    """A run in that folder at the recipe of its family, but for what changes of the settings and of the learning, of as many rounds as the
-    minutes of this core's own time held when it was begun. It goes on where it stopped."""
+    """A run of that name under WORK at the recipe of its family, but for what changes of the settings and of the learning, of as many rounds
+    as the minutes of this core's own time held when it was begun. It goes on where it stopped."""
+    folder = WORK / "-".join([name.replace(" ", "-"), f"{minutes:g}", *([f"seed-{seed}"] if seed else [])])
     config, recipe = MODELS[family].recipe(data.space, len(data.train))
     config, recipe = replace(config, **change), replace(recipe, **learning)
     if folder.exists():
         recipe = Run.load(folder).training
     else:
-        steps = rounds_within(minutes, lambda: MODELS[family](config, data.space), data, recipe, 0)
+        steps = rounds_within(minutes, lambda: MODELS[family](config, data.space), data, recipe, seed)
         recipe = replace(recipe, steps=steps)
     say(f"{folder.name}: {recipe.steps} rounds; {config}")
-    return recorded(folder, data, family, config, recipe)[0]
+    return recorded(folder, data, family, config, recipe, seed)[0]
 
 
 def dreamt(name: str, run: Run, n: int) -> dict[str, Tensor]:

@@ -1,10 +1,11 @@
 """Faces of nobody: what 5, 30 and 120 minutes of one core give a GAN, beside the VAE of the house.
 
-    python benchmarks/nobody.py [NAME@MINUTES …] [--train-only]
+    python benchmarks/nobody.py [NAME@MINUTES[xSEEDS] …] [--train-only]
 
-as gan@5, gan@30, gan@120, "styled gan@30" and vae@5, which are all of them. Every machine is a run under benchmarks/.work that goes on
-where it stopped, of as many rounds as the minutes of one core's own time hold, learned at its recipe. At the end 500 dreams of each are held beside the portraits of test people, whom nothing was chosen by.
-The first 16 dreams of each, not chosen, are in results/nobody.png, a row for each line of the table.
+as gan@5x3 (five minutes, for each of three seeds) and gan@120 (one seed); what is measured where nothing is asked for is in LINES. Every machine is
+a run under benchmarks/.work that goes on where it stopped, of as many rounds as the minutes of one core's own time hold, learned at its recipe. At the
+end 500 dreams of each are held beside the portraits of test people, whom nothing was chosen by.
+The first 16 dreams of the first seed of each, not chosen, are in results/nobody.png, a row for each line of the table.
 """
 
 import argparse
@@ -15,7 +16,7 @@ import numpy as np
 import torch
 from learn import dreamt, recorded_within
 from PIL import Image
-from table import WORK, keep, write
+from table import WORK, keep, median_of, write
 from torch import Tensor
 
 from reverie.core.model import Estimate
@@ -29,7 +30,7 @@ MACHINES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {  # beside th
     "styled gan": ("gan", {"style": True}, {"rate": 5e-4}),
     "vae": ("vae", {}, {}),
 }
-LINES = ("gan@5", "gan@30", "gan@120", "styled gan@30", "vae@5")
+LINES = ("gan@5x3", "gan@30", "gan@120", "styled gan@30", "vae@5x3")
 DREAMS = 500
 SHOWN = 16
 QUICK = 0.1  # minutes
@@ -40,61 +41,77 @@ class Dreams(NamedTuple):
 
     name: str
     minutes: float
-    rounds: int
-    x: Tensor  # (DREAMS, C, H, W)
+    rounds: list[int]  # of each seed
+    x: list[Tensor]  # (DREAMS, C, H, W)
 
 
-def run_of(name: str, minutes: float, data: Data) -> Run:
+def run_of(name: str, minutes: float, data: Data, seed: int = 0) -> Run:
     """The finished run."""
-    folder = WORK / f"nobody-{name.replace(' ', '-')}-{minutes:g}"
-    return recorded_within(minutes, folder, data, *MACHINES[name])
+    return recorded_within(minutes, f"nobody-{name}", data, *MACHINES[name], seed)
 
 
-def measures(x: Tensor, data: Data, seen: dict[str, Any]) -> list[str]:
+def measures(x: Tensor, data: Data, seen: dict[str, Any]) -> list[Estimate]:
     """The cells of the table."""
     held, train, groups = data.test.x().numpy(), data.train.x().numpy(), data.test.groups
     coarse, texture = (pictures.kernel_distance(e(data.test.x()), e(x), groups) for e in seen.values())
     shares = pictures.precision_recall_density_coverage(seen["coarse"](data.test.x()), seen["coarse"](x), 5, groups)
     others = pictures.sharpness(held, x.numpy(), groups), pictures.memorisation(train, held, x.numpy(), groups, True)
-    return [_cell(e) for e in (coarse, texture, *others, shares["precision"], shares["recall"])]
+    return [coarse, texture, *others, shares["precision"], shares["recall"]]
+
+
+def asked_for(line: str) -> tuple[str, float, int]:
+    """NAME@MINUTES[xSEEDS]."""
+    name, _, rest = line.partition("@")
+    minutes, _, seeds = rest.partition("x")
+    return name, float(minutes or 5), int(seeds or 1)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("lines", nargs="*", metavar="NAME@MINUTES", help=f"NAME of {'; '.join(MACHINES)}")
+    parser.add_argument("lines", nargs="*", metavar="NAME@MINUTES[xSEEDS]", help=f"NAME of {'; '.join(MACHINES)}")
     parser.add_argument("--train-only", action="store_true", help="measure nothing")
     parser.add_argument("--quick", action="store_true", help="seconds of learning, for development")
     asked = parser.parse_args()
-    lines = [line.partition("@")[::2] for line in asked.lines or LINES]
-    if unknown := sorted({name for name, _ in lines} - set(MACHINES)):
+    try:
+        lines = list(map(asked_for, asked.lines or LINES))
+    except ValueError as error:
+        parser.error(f"a line is NAME@MINUTES or NAME@MINUTESxSEEDS, as gan@5x3: {error}")
+    if unknown := sorted({name for name, *_ in lines} - set(MACHINES)):
         parser.error(f"no machine called {unknown[0]}; there are {'; '.join(MACHINES)}")
     torch.set_num_threads(1)
     WORK.mkdir(exist_ok=True)
     data, made = open_data("faces"), []
     if asked.quick:  # test people are for the table
         data = replace(data, test=data.valid)
-    for name, minutes in dict.fromkeys(
-        (name, QUICK if asked.quick else float(minutes or 5)) for name, minutes in lines
-    ):
-        run = run_of(name, minutes, data)
+        lines = list(dict.fromkeys((name, QUICK, min(seeds, 2)) for name, _, seeds in lines))
+    for name, minutes, seeds in lines:
+        runs = [run_of(name, minutes, data, seed) for seed in range(seeds)]
         if not asked.train_only:
-            made += [Dreams(n, minutes, run.training.steps, x) for n, x in dreamt(name, run, DREAMS).items()]
+            drawn, rounds = [dreamt(name, run, DREAMS) for run in runs], [run.training.steps for run in runs]
+            made += [Dreams(way, minutes, rounds, [x[way] for x in drawn]) for way in drawn[0]]
     if asked.train_only:
         return
     seen = {"coarse": PixelPCA(data.train.x()), "texture": RandomConv(data.train.x())}
-    rows = [[d.name, f"{d.minutes:g}", f"{d.rounds:,}", *measures(d.x, data, seen)] for d in made]
-    rows.append(["training people", "", "", *measures(data.train.x(), data, seen)])
-    strips = [np.concatenate(list(np.asarray(data.codec.to_world(d.x[:SHOWN]))[:, 0]), 1) for d in made]
+    rows = [
+        [d.name, f"{d.minutes:g}", ", ".join(f"{n:,}" for n in d.rounds), *_cells([measures(x, data, seen) for x in d.x])]
+        for d in made
+    ]  # fmt: skip
+    rows.append(["training people", "", "", *_cells([measures(data.train.x(), data, seen)])])
+    strips = [np.concatenate(list(np.asarray(data.codec.to_world(d.x[0][:SHOWN]))[:, 0]), 1) for d in made]
     keep("nobody", Image.fromarray(np.concatenate(strips).astype(np.uint8)))
     differences = [
-        [d.name, f"{d.minutes:g}", f"{other.name}, {other.minutes:g}", *(_cell(_nearer(e, data, d.x, other.x)) for e in seen.values())]
+        [d.name, f"{d.minutes:g}", f"{other.name}, {other.minutes:g}", *_cells([
+            [pictures.kernel_difference(*map(e, (data.test.x(), one, two)), data.test.groups) for e in seen.values()]
+            for one, two in zip(d.x, other.x, strict=False)
+        ])]
         for d in made for other in made if "gan" in d.name and "vae" in other.name
     ]  # fmt: skip
     header = ["machine", "minutes", "rounds", "kernel distance", "in texture", "sharpness", "memorisation", "precision", "recall"]  # fmt: skip
     more = [("Kernel distance of the GAN less that of the VAE (below 0: the GAN is nearer to test people)",
              ["machine", "minutes", "against, minutes", "in coarse shape", "in texture"], differences)]  # fmt: skip
     notes = [
-        f"{DREAMS} dreams beside {len(data.test)} portraits of test people; one seed, 0; last weights, averaged; ± over people and dreams.",
+        f"{DREAMS} dreams beside {len(data.test)} portraits of test people; last weights, averaged; ± over people and dreams. Seeds from 0 on, one for each number of "
+        "rounds: the median of several, and the range; of a pair of lines those that both have.",
         "Minutes of one core's own time, settled by the time of 40 rounds before the first. Sharpness: power between a quarter and half a cycle "
         "per pixel, as a share of the test people's. Memorisation: below 1 dreams are nearer to training portraits (or their mirror images) than test people are.",
         "results/nobody.png: the first 16 dreams of every line; portraits of people are not published.",
@@ -103,12 +120,9 @@ def main() -> None:
     write("nobody", "Faces of nobody", header, rows, notes, more)
 
 
-def _nearer(extractor: Any, data: Data, one: Tensor, other: Tensor) -> Estimate:
-    return pictures.kernel_difference(*map(extractor, (data.test.x(), one, other)), data.test.groups)
-
-
-def _cell(e: Estimate) -> str:
-    return f"{e.value:.3f} ± {e.error:.3f}"
+def _cells(found: list[list[Estimate]]) -> list[str]:
+    """Of a row for each seed."""
+    return [median_of(column) for column in zip(*found, strict=True)]
 
 
 if __name__ == "__main__":

@@ -11,6 +11,8 @@ from pathlib import Path
 
 from PIL import Image
 
+from reverie.core.model import Estimate
+
 HERE = Path(__file__).resolve().parent
 WORK = HERE / ".work"  # ignored by git: what a benchmark makes and throws away, and quick results
 
@@ -43,6 +45,20 @@ def keep(name: str, picture: Image.Image) -> None:
     place = WORK if "--quick" in sys.argv else HERE / "results"
     place.mkdir(exist_ok=True)
     picture.save(place / f"{name}.png")
+
+
+def median_of(found: Sequence[Estimate], digits: int = 3) -> str:
+    """Of what several seeds gave, the median with its own error, and the range where there are several.
+
+    >>> median_of([Estimate(0.3, 0.1), Estimate(0.1, 0.2), Estimate(0.2, 0.3)], 1)
+    '0.2 ± 0.3 (0.1 to 0.3)'
+    """
+    ordered = sorted(found, key=lambda e: e.value)
+    middle = ordered[len(ordered) // 2]
+    told = f"{middle.value:.{digits}f} ± {middle.error:.{digits}f}"
+    if len(ordered) == 1:
+        return told
+    return f"{told} ({ordered[0].value:.{digits}f} to {ordered[-1].value:.{digits}f})"
 
 
 def say(text: str) -> None:
