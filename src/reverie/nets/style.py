@@ -1,13 +1,16 @@
-"""A generator that is told its style at every layer, coarse things first (Karras, Laine & Aila 2018, arXiv 1812.04948)."""
+"""A generator that is told its style at every layer, coarse things first (Karras, Laine & Aila 2018, arXiv 1812.04948), and that
+paints at every scale what the coarser ones lack (Denton, Chintala, Szlam & Fergus 2015, arXiv 1506.05751)."""
 
 import math
+from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from reverie.nets.adversaries import GAIN, act, climb, convolution, rise
+from reverie.nets.adversaries import GAIN, Resampled, Step, act, climb, convolution
 
 TINY = 1e-8
 SLOW = 0.01
@@ -87,10 +90,63 @@ class StyledBlock(nn.Module):
         return h + self.outer(act(inner), second)
 
 
-class StyleGenerator(nn.Module):
-    """z (B, Z) -> w by a mapping network -> a style for each of L convolutions -> pictures (B, C, H, W) in model units.
+class StyledRise(nn.Module):
+    """From one step to the next, which is about twice as large: channels are blended by a modulated convolution of one place, so that
+    nothing reaches a finer scale which the styles there have no say in, and are interpolated."""
 
-    The coarsest picture is a learned constant: all that differs between pictures comes from the styles. `fold` as for `climb`.
+    def __init__(self, before: Step, step: Step, style: int):
+        super().__init__()
+        self.blend, self.larger = Modulated(before.width, step.width, 1, style), Resampled(step.size)
+
+    def forward(self, h: Tensor, w: Tensor) -> Tensor:
+        return self.larger(self.blend(h, w))
+
+
+class Scale(nn.Module):
+    """What happens at one scale of a styled generator: h from the scale `before` (None: this is the coarsest) -> h here, and to the picture so far is
+    added what is painted from h, less what of that the coarser scale could have painted. So coarse structure is
+    settled by coarse styles, and finer ones cannot undo it.
+
+    `steps`: that of this scale, and finer ones at which nothing but interpolation happens. Two styles for each of `depth` blocks.
+    """
+
+    def __init__(
+        self,
+        before: Step | None,
+        steps: list[Step],
+        colours: int,
+        style: int,
+        depth: int,
+        blocks: int,
+        noise: bool,
+    ):
+        super().__init__()
+        here, last = steps[0], steps[-1]
+        self.entry = StyledRise(before, here, style) if before else None
+        self.blocks = nn.ModuleList(StyledBlock(here.width, style, blocks, noise) for _ in range(depth))
+        self.exits = nn.ModuleList(StyledRise(*pair, style) for pair in pairwise(steps))
+        self.paint = Modulated(last.width, colours, 3, style, demodulated=False)
+        self.larger = nn.Sequential(*(Resampled(step.size) for step in steps))
+        self.smaller = nn.Sequential(*(Resampled() for _ in steps))
+
+    def forward(self, h: Tensor, picture: Tensor | None, styles: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        if self.entry is not None:
+            h = self.entry(h, styles[0])
+        for block, first, second in zip(self.blocks, styles[::2], styles[1::2], strict=True):
+            h = block(h, first, second)
+        painted = h
+        for rise in self.exits:
+            painted = rise(painted, styles[-1])
+        painted = self.paint(act(painted), styles[-1])
+        if picture is None:
+            return h, painted
+        return h, painted + self.larger(picture - self.smaller(painted))
+
+
+class StyleGenerator(nn.Module):
+    """z (B, Z) -> w by a mapping network -> a style for each of L layers -> pictures (B, C, H, W) in model units.
+
+    The coarsest h is a learned constant: all that differs between pictures comes from the styles. `fold` as for `climb`.
 
     >>> net = StyleGenerator((3, 9, 12), latent=5, width=4, depth=1, style=6, mapping=2, noise=False)
     >>> styles = net.styles(torch.randn(2, 5))
@@ -111,16 +167,16 @@ class StyleGenerator(nn.Module):
     ):
         super().__init__()
         steps = climb((shape[1], shape[2]), width, fold)
-        blocks = depth * sum(step.blocks for step in steps)
-        self.latent, self.layers = latent, 2 * blocks
+        many = sum(step.blocks for step in steps)
+        self.latent, self.layers, self.each = latent, 2 * depth * many, 2 * depth
         self.mapping = Mapping(latent, style, mapping)
         self.constant = nn.Parameter(torch.randn(1, steps[0].width, *steps[0].size))
-        self.rises, self.blocks = nn.ModuleList(), nn.ModuleList()
-        for before, step in zip((None, *steps), steps, strict=False):
-            own = [StyledBlock(step.width, style, blocks, noise) for _ in range(depth * step.blocks)]
-            self.rises.append(nn.Sequential(*rise(before, step)))
-            self.blocks.append(nn.ModuleList(own))
-        self.last = convolution(steps[-1].width, shape[0], 3)
+        parts = [[step] for step in steps[: many - 1]] + [steps[many - 1 :]]  # what is only interpolated comes last
+        before = [None, *steps[: many - 1]]
+        self.scales = nn.ModuleList(
+            Scale(coarser, part, shape[0], style, depth, depth * many, noise)
+            for coarser, part in zip(before, parts, strict=True)
+        )
 
     def styles(self, z: Float[Tensor, "B Z"]) -> Float[Tensor, "B L S"]:
         return self.mapping(z).unsqueeze(1).expand(-1, self.layers, -1)
@@ -133,12 +189,11 @@ class StyleGenerator(nn.Module):
         return self.mapping(z.to(self.constant)).mean(0)
 
     def forward(self, styles: Float[Tensor, "B L S"]) -> Float[Tensor, "B C H W"]:
-        h, each = self.constant.expand(len(styles), -1, -1, -1), iter(styles.unbind(1))
-        for rises, blocks in zip(self.rises, self.blocks, strict=True):
-            h = rises(h)
-            for block in blocks:  # type: ignore[attr-defined]
-                h = block(h, next(each), next(each))
-        return self.last(act(h))
+        h, picture = self.constant.expand(len(styles), -1, -1, -1), None
+        for scale, part in zip(self.scales, styles.split(self.each, 1), strict=True):
+            h, picture = scale(h, picture, part.unbind(1))
+        assert picture is not None
+        return picture
 
 
 def crossed(a: Float[Tensor, "B L S"], b: Float[Tensor, "B L S"], share: float) -> Float[Tensor, "B L S"]:
