@@ -221,7 +221,7 @@ def test_other_tables_and_dreams(table, tmp_path, capsys):
     lines = (tmp_path / "d.csv").read_text().splitlines()
     assert lines[0] == "height,weight"
     assert len(lines) == 5
-    assert "height real, weight real" in call(capsys, "data", table.parent / "people.csv", "--drop", "name")
+    assert "height real, weight real" in call(capsys, "data", table.parent / "people.csv", "--data.drop", "name")
 
 
 def test_bad_tables(table, tmp_path, capsys):
@@ -234,7 +234,8 @@ def test_bad_tables(table, tmp_path, capsys):
     assert "nothing to repair" in says("height,weight\n1,2\n")
     assert "leave --observed" in says("height,weight\n1,\n", "repair", "--observed", "left")
     assert "ends in .csv" in says("height,weight\n1,\n", "repair", "--out", tmp_path / "r.png")
-    assert "missing entries" in says("height,weight\n1,\n", "morph", tmp_path / "t.csv")
+    assert "missing entries" in says("height,weight\n1,\n", "morph", tmp_path / "t.csv", "--out", tmp_path / "m.csv")
+    assert "ends in .csv or .npy" in says("height,weight\n1,\n", "morph", tmp_path / "t.csv")
     assert "is none; give a .csv" in refused(capsys, "repair", table, tmp_path / "t.npy")
     assert "column 'name' has 4000 texts in 4000 rows" in refused(capsys, "data", table.parent / "people.csv")
 
@@ -441,7 +442,7 @@ def test_a_recording_of_several_modalities_is_learned_told_of_and_foreseen(tmp_p
     assert "volts, machine" in page or "Beside the world" in page
     names = {s["name"] for s in json.loads((tmp_path / "m" / "scores.json").read_text())["scores"]}
     assert {"nats", "d_stsp", "pe_20"} <= names
-    out = call(capsys, "data", tmp_path / "rec.csv", "--window", 20, "--kinds", "mood=low<middle<high")
+    out = call(capsys, "data", tmp_path / "rec.csv", "--data.window", 20, "--data.kinds", "mood=low<middle<high")
     assert "volts real, state category (2), spikes count, mood ordered (3)" in out
     call(capsys, "forecast", tmp_path / "m", tmp_path / "rec.csv", "--steps", 2, "-n", 20, "--out", tmp_path / "f.csv")
     rows = list(csv.DictReader((tmp_path / "f.csv").read_text().splitlines()))

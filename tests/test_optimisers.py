@@ -61,6 +61,21 @@ def test_a_state_of_other_parameters_is_refused():
         adam.restore(kept | {"1.mean": torch.zeros(1)})
 
 
+@pytest.mark.parametrize("made", [lambda p: Adam(p, 0.9, 0.99, 0.5), lambda p: Descent(p, 0.5)])
+def test_a_member_that_rests_is_as_if_no_time_had_passed(made):
+    group = [nn.Parameter(torch.randn(3, 4)), nn.Parameter(torch.randn(3))]
+    mover, rests = made(group), torch.tensor([False, True, False])
+    for step in range(3):
+        for p in group:
+            p.grad = torch.randn_like(p)
+        before = [t.clone() for t in mover.moving()]
+        mover.step(0.1, rests if step == 2 else None)
+    for now, then in zip(mover.moving(), before, strict=True):
+        assert torch.equal(now[1], then[1])
+    for p, then in zip(group, before, strict=False):
+        assert not (p[[0, 2]] == then[[0, 2]]).any()
+
+
 def test_no_gradients_move_nothing():
     group = parameters()
     adam = Adam(group, 0.9, 0.99, 0.5)

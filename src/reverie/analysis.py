@@ -14,12 +14,12 @@ from reverie.data.codecs import Table
 from reverie.data.recordings import Recording, read_inputs, read_recording
 from reverie.data.scans import is_scan, repetition_time
 from reverie.evaluation.anatomy import Alone, Anatomy, alone, current, exponents, swept, taken_apart
-from reverie.inputs import File, Folder, Place, at_least, read_given, same_pace
+from reverie.inputs import File, Folder, Place, at_least, read_given, same_pace, seeded
 from reverie.maths.chaos import kaplan_yorke
 from reverie.maths.cycles import Cycle
 from reverie.models.cohort import Cohort
 from reverie.models.innovations import Innovations
-from reverie.outputs import summary, write_csv
+from reverie.outputs import summary, writable, write_csv
 from reverie.plots import dynamics
 from reverie.plots.curves import LIGHT, figure_png
 from reverie.progress import say
@@ -67,13 +67,11 @@ def analyse(
         raise BadInput(f"--between {between[0]:g} {between[1]:g} is empty; give the least value first")
     if between is not None and not sweep:
         raise BadInput("--between belongs to a sweep; say of what with --sweep")
-    place = Path(out) if out else opened.folder / "analysis.html"
-    if place.suffix != ".html":
-        raise BadInput(f"--out {out} is no .html page")
+    place = writable(out or str(opened.folder / "analysis.html"), (".html",))
     system = alone(model, input or None)
     if sweep:
         current(system, max(member, 0), sweep)  # a wrong name is told before anything is measured
-    torch.manual_seed(seed)
+    seeded(seed)
     say("measuring exponents …")
     spectra = exponents(system, steps=steps)
     chosen = _chosen(model, spectra, member)
@@ -128,15 +126,14 @@ def forecast(
         )
     if acting and not model.inputs:
         raise BadInput(f"{opened.name} is not driven by anything; leave --acting out")
-    place = Path(out)
-    if place.suffix not in (".csv", ".png", ".npy"):
-        raise BadInput(f"--out {out} is neither a .csv, a .png nor an .npy")
     if not Path(file).is_file():
         raise BadInput(f"no such file: {file}; give a recording")
+    place = writable(out, (".csv", ".png", ".npy"), file, acting)
     same_pace(opened, config.tr or (repetition_time(Path(file)) if is_scan(Path(file)) else 0.0), Path(file).name)
     codec = opened.codec
     kind: Any = opened.space.kind
-    like = Recording([], kind, codec if isinstance(codec, Table) else None)
+    called = tuple(opened.config["data"].get("channels", ()))
+    like = Recording([], kind, codec if isinstance(codec, Table) else None, called)
     trials = read_recording(Path(file), config, like).trials
     if not -len(trials) <= trial < len(trials):
         raise BadInput(f"--trial {trial}: {file} has {len(trials)}, counted from 0")
@@ -144,7 +141,7 @@ def forecast(
     if past.shape[1] != opened.space.shape[1]:
         raise BadInput(f"{file} has {past.shape[1]} channels, and {opened.name} learned from {opened.space.shape[1]}")
     pushed = _pushed(model, trials[trial].inputs, read_inputs(Path(acting), config), steps, file) if acting else None
-    torch.manual_seed(seed)
+    seeded(seed)
     seen = codec.to_model(torch.from_numpy(past)).unsqueeze(0).to(model.gain)
     draws = np.asarray(codec.to_world(model.forecast(seen, steps, n, pushed)[:, 0]).double())  # (n, steps, N)
     if place.suffix == ".npy":

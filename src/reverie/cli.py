@@ -14,6 +14,8 @@ import tyro
 
 from reverie.core.errors import BadInput
 
+FULL = "not enough memory; try fewer examples at once, a smaller --training.batch or --model.width"
+
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs one command and exits: 0 when it did what was asked, 2 for bad input, 130 after Ctrl-C."""
@@ -22,14 +24,20 @@ def main(argv: Sequence[str] | None = None) -> None:
         sys.exit(_dispatch(arguments))
     except BadInput as error:
         _fail(str(error), 2)
-    except KeyboardInterrupt:
-        _fail("stopped", 130)
+    except KeyboardInterrupt as stop:
+        _fail(str(stop) or "stopped", 130)
     except ArithmeticError as error:
         _fail(str(error), 1)
     except MemoryError:
-        _fail("not enough memory; try a smaller --training.batch or --model.width", 1)
+        _fail(FULL, 1)
+    except RuntimeError as error:
+        if "allocate memory" not in str(error) and "out of memory" not in str(error):
+            raise
+        _fail(FULL, 1)
     except BrokenPipeError:
         os._exit(141)  # the reader of our output went away, as `| head` does
+    except OSError as error:  # of a path that may not be looked at, or is too long; of an output that is full
+        _fail(f"{str(error.filename or 'the output')[:80]}: {error.strerror}; choose another place", 2)
 
 
 def _dispatch(arguments: list[str]) -> int:

@@ -1,6 +1,5 @@
 """The commands that use a finished run."""
 
-from pathlib import Path
 from typing import Annotated, get_args
 
 import torch
@@ -24,11 +23,12 @@ from reverie.inputs import (
     read_noise,
     read_observed,
     read_rows,
+    seeded,
     with_holes,
 )
 from reverie.models.gan import GAN
 from reverie.models.latent import LatentModel, Method
-from reverie.outputs import described, repair_table, save_examples, trust
+from reverie.outputs import described, place_for, repair_table, save_examples, trust, writable
 from reverie.progress import say
 from reverie.recording import write_npy
 from reverie.run import Run
@@ -37,7 +37,7 @@ from reverie.run import Run
 def data(
     data: tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="DATA")]] = "",
     /,
-    config: Annotated[DataConfig, tyro.conf.arg(name="")] = DataConfig(),  # noqa: B008
+    config: Annotated[DataConfig, tyro.conf.arg(name="data")] = DataConfig(),  # noqa: B008
     out: Place = "",
 ) -> None:
     """List the built-in data; or say what DATA holds, as training will see it.
@@ -52,6 +52,7 @@ def data(
             print(f"{name:{width}}  {(function.__doc__ or '').splitlines()[0]}")
         return
     opened = opened_with(data, config)
+    place = place_for(out, opened.space, opened.codec, data) if out else None
     rows = {
         "name": opened.name,
         "examples": f"{len(opened.train):,} to train, {len(opened.valid):,} to validate, {len(opened.test):,} to test",
@@ -64,8 +65,8 @@ def data(
         print(f"{key:12}  {value}")
     for file, reason in opened.skipped:
         print(f"left out      {file}: {reason}")
-    if out:
-        save_examples(Path(out), opened.train.raw(slice(0, 64)), 8, opened.codec)
+    if place:
+        save_examples(place, opened.train.raw(slice(0, 64)), 8, opened.codec)
 
 
 def dream(
@@ -92,11 +93,12 @@ def dream(
     """
     opened = Run.load(run)
     at_least(n, 1, "-n")
+    seeded(seed)
+    place = place_for(out, opened.space, opened.codec)
     model = opened.model
     if temperature != 1:
         model = able(opened, Tempers, "dream at another temperature").tempered(temperature)
     labels = read_given(opened, given, n)
-    torch.manual_seed(seed)
     if psi is None:
         x = abilities.dream(model, n, labels, exact)
     elif isinstance(model, GAN):
@@ -104,7 +106,7 @@ def dream(
     else:
         raise BadInput(f"{opened.name} is a {opened.config['model']}, and only a gan has a mean style; leave --psi out")
     x = opened.codec.to_world(x)
-    save_examples(Path(out), x, max(1, round(n**0.5)), opened.codec)
+    save_examples(place, x, max(1, round(n**0.5)), opened.codec)
 
 
 def repair(
@@ -134,16 +136,17 @@ def repair(
     at_least(n, 1, "-n")
     if method and not isinstance(model, LatentModel):
         raise BadInput(f"{opened.name} repairs in one way only; leave --method out")
-    torch.manual_seed(seed)
+    seeded(seed)
     codec = opened.codec
     if isinstance(codec, Table) and not opened.space.is_series:
         if observed != "all" or noise != "0" or given or method:
             raise BadInput(
                 "of a table, the empty cells are filled; leave --observed, --noise, --given and --method out"
             )
-        print(*repair_table(model, codec, *read_rows(opened, codec, file), n, Path(out or "repaired.csv")), sep="\n")
+        place = writable(out or "repaired.csv", (".csv",))
+        print(*repair_table(model, codec, *read_rows(opened, codec, file), n, place), sep="\n")
         return
-    out = out or "repaired.png"
+    place = place_for(out or "repaired.png", opened.space, codec, file, observed)
     x, known = with_holes(codec.to_model(read(opened, file)))
     if (asked := read_observed(observed, opened)) is not None:
         known = asked.expand_as(x) if known is None else known & asked
@@ -158,14 +161,14 @@ def repair(
     else:
         told = {} if labels is None else {"given": labels}  # only a machine with labels can be told of one
         draws = model.repair(x, known, n, corruption, **told)
-    if Path(out).suffix == ".npy":
-        write_npy(Path(out), codec.to_world(draws.flatten(0, 1)).unflatten(0, draws.shape[:2]).numpy())
-        print(out)
+    if place.suffix.lower() == ".npy":
+        write_npy(place, codec.to_world(draws.flatten(0, 1)).unflatten(0, draws.shape[:2]).numpy())
+        print(place)
         return
     grey = torch.zeros_like(x)
     shown = x if known is None else torch.where(known, x, grey)
     rows = [torch.stack([shown[i], draws[:, i].mean(0), *draws[:, i]]) for i in range(len(x))]
-    save_examples(Path(out), codec.to_world(torch.cat(rows)), n + 2, codec)
+    save_examples(place, codec.to_world(torch.cat(rows)), n + 2, codec)
 
 
 def morph(
@@ -188,6 +191,7 @@ def morph(
     """
     opened = Run.load(run)
     at_least(steps, 2, "--steps")
+    place = place_for(out, opened.space, opened.codec, a, b)
     start, end = (opened.codec.to_model(read(opened, file)[:1]) for file in (a, b))
     if start.isnan().any() or end.isnan().any():
         raise BadInput("a walk begins and ends at whole examples; fill the missing entries first, with: reverie repair")
@@ -195,7 +199,7 @@ def morph(
         raise BadInput(f"--given has {len(given)} labels; a walk has two ends")
     labels = (read_given(opened, given[0], 1), read_given(opened, given[-1], 1)) if given else None
     way = abilities.morph(opened.model, start, end, steps, labels)[:, 0]  # type: ignore[arg-type]
-    save_examples(Path(out), opened.codec.to_world(way), steps, opened.codec)
+    save_examples(place, opened.codec.to_world(way), steps, opened.codec)
 
 
 def edit(
@@ -224,6 +228,7 @@ def edit(
     at_least(direction, 1, "--direction")
     at_least(steps, 2, "--steps")
     at_least(reach, 0, "--reach")
+    place = place_for(out, opened.space, opened.codec, file)
     x = opened.codec.to_model(read(opened, file)[:1])
     if x.isnan().any():
         raise BadInput("a whole example is changed; fill the missing entries first, with: reverie repair")
@@ -242,7 +247,7 @@ def edit(
             raise BadInput(f"--direction is {direction}, and {opened.name} has {len(found)}")
         way = found[-1]
     shown = abilities.traverse(opened.model, point, way[None], reach, steps, 0 if labels is None else int(labels))[0]
-    save_examples(Path(out), opened.codec.to_world(shown), steps, opened.codec)
+    save_examples(place, opened.codec.to_world(shown), steps, opened.codec)
 
 
 def mix(
@@ -268,16 +273,17 @@ def mix(
     most = model.generator.layers - 1
     if not 0 <= layers <= most:
         raise BadInput(f"--layers is {layers}; from 1 to {most} layers can be a's, the others are b's")
+    place = place_for(out, opened.space, opened.codec, a, b)
     ends = [opened.codec.to_model(read(opened, file)[:1]) for file in (a, b)]
     if any(x.isnan().any() for x in ends):
         raise BadInput("whole examples are crossed; fill the missing entries first, with: reverie repair")
     first, last = (model.invert(x) for x in ends)
     mixed = torch.cat([model.mix(first, last, k) for k in ([layers] if layers else range(most, 0, -1))])
-    if Path(out).suffix == ".npy":
-        save_examples(Path(out), opened.codec.to_world(mixed), len(mixed), opened.codec)
+    if place.suffix.lower() == ".npy":
+        save_examples(place, opened.codec.to_world(mixed), len(mixed), opened.codec)
         return
     strip = torch.cat([ends[0], model.imagine(first), mixed, model.imagine(last), ends[1]])
-    save_examples(Path(out), opened.codec.to_world(strip), len(strip), opened.codec)
+    save_examples(place, opened.codec.to_world(strip), len(strip), opened.codec)
 
 
 def _method(name: str) -> Method | None:

@@ -12,12 +12,12 @@ from torch import Tensor
 from reverie.core.corruption import Corruption, PoissonNoise, SaltAndPepper
 from reverie.core.errors import BadInput
 from reverie.data import Data, DataConfig, open_data
-from reverie.data.codecs import TOP, Table
+from reverie.data.codecs import TOP, Bits, Table
 from reverie.data.data import without_holes
 from reverie.data.pictures import is_picture, read_picture
-from reverie.data.tables import SUFFIXES, Sheet, coded, read_sheet
+from reverie.data.tables import LARGEST, SUFFIXES, Sheet, coded, read_sheet
 from reverie.progress import bar, say
-from reverie.run import Run
+from reverie.run import SEEDS, Run
 
 Place = Annotated[str, tyro.conf.arg(metavar="FILE")]
 Folder = tyro.conf.Positional[
@@ -45,8 +45,12 @@ def read(run: Run, file: str) -> Tensor:
         raise BadInput(
             f"{run.name} was trained on examples of shape {run.space.shape}; give an .npy array of that shape"
         )
+    if run.space.kind == "real":
+        raise BadInput(
+            f"{run.name} was trained on real numbers, and a picture file holds bytes; give an .npy array in the same units"
+        )
     raw = read_picture(path, run.space).unsqueeze(0)
-    return raw if run.space.kind == "byte" else (raw > 127).to(raw.dtype)
+    return (raw > 127).to(raw.dtype) if isinstance(codec, Bits) else raw
 
 
 def read_rows(run: Run, codec: Table, file: str) -> tuple[Sheet, Tensor]:
@@ -70,11 +74,7 @@ def same_pace(run: Run, tr: float, name: str) -> None:
 
 
 def _array(run: Run, path: Path) -> Tensor:
-    try:
-        array = np.load(path, allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise BadInput(f"{path} is not a readable .npy array ({' '.join(str(error).split())[:80]})") from error
-    shape = run.space.shape
+    array, shape = _loaded(path), run.space.shape
     if array.shape == shape:
         array = array[None]
     if array.shape[1:] != shape or not len(array):
@@ -84,14 +84,30 @@ def _array(run: Run, path: Path) -> Tensor:
     if run.space.kind == "mixed":
         return _mixed(run, array, path)
     real = run.space.kind == "real"
-    if array.dtype.kind == "f" and (np.isinf(array) if real else ~np.isfinite(array)).any():
+    if (
+        array.dtype.kind == "f"
+        and (~(np.abs(array) <= LARGEST) & ~np.isnan(array) if real else ~np.isfinite(array)).any()
+    ):
         raise BadInput(f"{path} holds values that are not finite; mark them with --observed and put 0 there")
     if not real:
-        top = {"byte": 255, "bit": 1}.get(run.space.kind, TOP)
+        top = TOP if run.space.kind == "count" else 1 if isinstance(run.codec, Bits) else 255
         if array.min() < 0 or array.max() > top or (array != np.round(array)).any():
             raise BadInput(f"{path} holds values other than the whole numbers 0 to {top}")
         return torch.from_numpy(array.astype(np.uint8 if top < TOP else np.int32))
     return torch.from_numpy(array.astype(np.float32))
+
+
+def _loaded(path: Path) -> np.ndarray:
+    """The array of an .npy file."""
+    try:
+        with path.open("rb") as file:
+            array = np.load(file, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        said = " ".join(str(error).split())[:80]
+        raise BadInput(f"{path} is not a readable .npy array ({said}); save it again") from error
+    if not isinstance(array, np.ndarray):
+        raise BadInput(f"{path} is not a readable .npy array, but an .npz of several; save the one that is meant")
+    return array
 
 
 def _mixed(run: Run, array: np.ndarray, path: Path) -> Tensor:
@@ -124,10 +140,7 @@ def read_observed(words: str, run: Run) -> Tensor | None:
         return known
     path = Path(words)
     if path.suffix == ".npy":
-        try:
-            array = np.load(path, allow_pickle=False)
-        except (OSError, ValueError) as error:
-            raise BadInput(f"--observed {path} is not a readable .npy array") from error
+        array = _loaded(path)
         if array.dtype != bool or array.shape not in (shape, (1, *shape)):
             raise BadInput(f"--observed {path} is {array.dtype} {array.shape}; it must be bool {shape}")
         return torch.from_numpy(array.reshape(1, *shape))
@@ -198,10 +211,10 @@ def read_noise(run: Run, words: str) -> float | Corruption:
     return size * float(unit)
 
 
-def opened_with(source: str, config: DataConfig) -> Data:
-    """Data by name or path, with a bar while it is read."""
+def opened_with(source: str, config: DataConfig, channels: tuple[str, ...] = ()) -> Data:
+    """Data by name or path, with a bar while it is read; of a recording in a table those `channels`, in that order."""
     with bar("reading the pictures") as progress:
-        return open_data(source, config, progress=progress)
+        return open_data(source, config, progress=progress, channels=channels)
 
 
 def with_holes(x: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -214,6 +227,13 @@ def able(run: Run, ability: type, name: str) -> Any:
     if not run.model.can(ability):
         raise BadInput(f"{run.name} is a {run.config['model']}, which cannot {name}")
     return run.model
+
+
+def seeded(seed: int) -> None:
+    """Everything that is drawn from here on belongs to the seed."""
+    if not 0 <= seed <= SEEDS:
+        raise BadInput(f"--seed is {seed}; it must be from 0 to {SEEDS}")
+    torch.manual_seed(seed)
 
 
 def at_least(value: float, least: float, flag: str) -> None:

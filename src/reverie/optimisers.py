@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 
 import torch
+from jaxtyping import Bool
 from torch import Tensor, nn
 
 from reverie.core.recipe import TrainingConfig
@@ -20,9 +21,25 @@ class Optimiser(ABC):
     def __init__(self, parameters: Sequence[nn.Parameter]):
         self.parameters = list(parameters)
 
+    @torch.no_grad()
+    def step(self, rate: float, rests: Bool[Tensor, " members"] | None = None) -> None:
+        """One step at the learning rate `rate`. Members that rest, along the first axis of every parameter, are moved by nothing: neither
+        by what is remembered of their gradients nor by decay."""
+        if rests is None or not rests.any():
+            self.move(rate)
+            return
+        kept = [(tensor, tensor[rests]) for tensor in self.moving()]
+        self.move(rate)
+        for tensor, rows in kept:
+            tensor[rests] = rows
+
     @abstractmethod
-    def step(self, rate: float) -> None:
-        """One step at the learning rate `rate`."""
+    def move(self, rate: float) -> None:
+        """The step of all members."""
+
+    def moving(self) -> Sequence[Tensor]:
+        """What a step changes that has the shape of a parameter."""
+        return self.parameters
 
     @abstractmethod
     def tensors(self) -> Iterator[tuple[str, Tensor]]:
@@ -43,8 +60,7 @@ class Descent(Optimiser):
         super().__init__(parameters)
         self.decay = decay
 
-    @torch.no_grad()
-    def step(self, rate: float) -> None:
+    def move(self, rate: float) -> None:
         moved: list[Tensor] = [p for p in self.parameters if p.grad is not None]
         if not moved:
             return
@@ -72,8 +88,10 @@ class Adam(Optimiser):
         self.count = torch.zeros(len(self.parameters), device=device)  # of the steps that each has made
         self.counts = self.count.unbind()
 
-    @torch.no_grad()
-    def step(self, rate: float) -> None:
+    def moving(self) -> Sequence[Tensor]:
+        return [*self.parameters, *self.mean, *self.square]
+
+    def move(self, rate: float) -> None:
         moved = [i for i, p in enumerate(self.parameters) if p.grad is not None]
         if not moved:
             return

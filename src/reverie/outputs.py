@@ -2,6 +2,7 @@
 
 import csv
 import io
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,9 @@ from torch import Tensor
 
 from reverie.core.errors import BadInput
 from reverie.core.model import Repairs
+from reverie.core.space import Space
 from reverie.data import Data
-from reverie.data.codecs import Codec, Table
+from reverie.data.codecs import Bits, Codec, Table
 from reverie.data.data import without_holes
 from reverie.data.tables import Sheet, word, worded
 from reverie.data.windows import Trial
@@ -76,27 +78,66 @@ def write_csv(path: Path, lines: Sequence[Sequence[Any]], delimiter: str = ",") 
     """A .csv file, atomically."""
     file = io.StringIO()
     csv.writer(file, delimiter=delimiter, lineterminator="\n").writerows(lines)
-    write_atomically(path, file.getvalue().encode())
+    write_atomically(path, file.getvalue().encode("utf-8", "backslashreplace"))  # a file's name need not be UTF-8
+
+
+def writable(out: str, suffixes: Sequence[str], *read: str) -> Path:
+    """The place to write to; BadInput, before any work is done, where its name does not end as it must, where no file can be put there, or
+    where one of the files that are `read` lies."""
+    path = Path(out).expanduser()
+    if suffixes and path.suffix.lower() not in suffixes:
+        raise BadInput(f"cannot write {path.name}: give --out a name that ends in {' or '.join(suffixes)}")
+    try:
+        if path.exists() and not path.is_file():
+            raise BadInput(f"cannot write {path}: it is no file; give --out another name")
+        if path.exists() and any(Path(source).exists() and path.samefile(source) for source in read):
+            raise BadInput(f"{path} is read by this command, and would be overwritten; give --out another name")
+        folder = next(parent for parent in path.absolute().parents if parent.exists())
+    except OSError as error:
+        raise BadInput(f"cannot write {out[:80]}: {error.strerror}; give --out another name") from error
+    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+        raise BadInput(f"cannot write {path}: nothing can be put into {folder}; give --out another place")
+    return path
+
+
+def place_for(out: str, space: Space, codec: Codec, *read: str) -> Path:
+    """`writable`, for examples of that space: pictures as .png, rows of a table as .csv, and any as .npy."""
+    usual: tuple[str, ...] = (".npy",)
+    if len(space.shape) == 3 and space.shape[0] in (1, 3):
+        usual = (".png", ".npy")
+    elif len(space.shape) == 1 and isinstance(codec, Table):
+        usual = (".csv", ".npy")
+    if Path(out).suffix.lower() == ".png" and ".png" not in usual:
+        raise BadInput(
+            f"examples of shape {space.shape} are no pictures that could be shown; give --out a name that ends in {' or '.join(usual)}"
+        )
+    return writable(out, usual, *read)
 
 
 def save_examples(path: Path, world: Tensor, columns: int, codec: Codec) -> None:
     """Examples in world units as a picture grid, an array or a table, by the name of the file."""
-    if path.suffix == ".npy":
+    if path.suffix.lower() == ".npy":
         write_npy(path, world.numpy())
-    elif path.suffix == ".csv" and isinstance(codec, Table) and world.dim() == 2:
+    elif path.suffix.lower() == ".csv" and isinstance(codec, Table) and world.dim() == 2:
         write_csv(path, [[column.name for column in codec.columns], *worded(codec, world.numpy())])
     elif world.dim() != 4:
-        usual = ".csv or .npy" if isinstance(codec, Table) and world.dim() == 2 else ".npy"
-        raise BadInput(
-            f"examples of shape {tuple(world.shape[1:])} are no pictures; give --out a name that ends in {usual}"
-        )
+        raise BadInput(f"examples of shape {tuple(world.shape[1:])} are no pictures; give --out another name")
     elif path.suffix.lower() == ".png":
-        pixels = world.numpy() if world.max() > 1 else world.numpy() * 255
-        image: Image.Image = grid(pixels.astype(np.uint8), columns)
+        image: Image.Image = grid(_pixels(world, codec), columns)
         write_atomically(path, png(image))
     else:
         raise BadInput(f"cannot write {path.name}: give --out a name that ends in .png or .npy")
     print(path)
+
+
+def _pixels(world: Tensor, codec: Codec) -> np.ndarray:
+    """Pictures in world units as bytes. Real numbers have no black and no white of their own: those are the least and the greatest
+    that are shown, but for the outermost half percent."""
+    if not world.is_floating_point():
+        return (world * 255 if isinstance(codec, Bits) else world).numpy().astype(np.uint8)
+    low, high = np.nanquantile(world.numpy(), (0.005, 0.995))
+    share = (world.double() - low) / max(high - low, 1e-12)
+    return torch.round(255 * share.nan_to_num(0.0).clamp(0, 1)).to(torch.uint8).numpy()
 
 
 def described(data: Data) -> dict[str, str]:

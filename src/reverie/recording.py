@@ -1,5 +1,6 @@
 """Training with a memory: the loop, and what of it is kept in the run folder as it goes."""
 
+import itertools
 import json
 import time
 from collections.abc import Iterator
@@ -12,10 +13,11 @@ from lightning_fabric import Fabric
 
 from reverie.core import abilities
 from reverie.core.config import to_json
+from reverie.core.errors import BadInput
 from reverie.core.model import Model
 from reverie.data import Data
 from reverie.evaluation.sets import Judge
-from reverie.run import Best, Run, as_json, write_atomically
+from reverie.run import Best, Run, as_json, whole_rows, write_atomically
 from reverie.training import Report, State, training, validate
 
 DREAMS = 64  # pictures of each frame of the film
@@ -129,8 +131,11 @@ def _means(rows: list[dict[str, float]]) -> dict[str, float]:
 
 
 def _append(path: Path, row: dict) -> None:
-    with path.open("a") as file:
-        file.write(json.dumps(row) + "\n")
+    try:
+        with path.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+    except OSError as error:
+        raise BadInput(f"cannot write {path}: {error.strerror}; free space, and go on with --resume") from error
 
 
 def _sweep(folder: Path) -> None:
@@ -144,13 +149,6 @@ def _forget_after(path: Path, step: int) -> None:
     """Drops the rows that were written after the checkpoint training goes on from, and a torn last line."""
     if not path.exists():
         return
-    kept = []
-    for line in path.read_text().splitlines():
-        try:
-            row = json.loads(line)
-        except ValueError:
-            break
-        if row["step"] > step:
-            break
-        kept.append(line + "\n")
+    lines = whole_rows(path.read_text("utf-8", "replace").splitlines())
+    kept = [f"{line}\n" for line in itertools.takewhile(lambda line: json.loads(line)["step"] <= step, lines)]
     write_atomically(path, "".join(kept).encode())

@@ -2,8 +2,9 @@
 
 import json
 import os
+import secrets
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,19 +27,22 @@ from reverie.training import State
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Puts `content` at `path` whole or not at all; BadInput where the folder or the disk refuses."""
+    """Puts `content` at `path` whole or not at all, through a link where it is one; BadInput where the folder or the disk refuses, or where
+    something lies there that is no file."""
     try:
+        path = path.resolve()
+        if path.exists() and not path.is_file():
+            raise BadInput(f"cannot write {path}: it is no file; choose another place")
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        temporary = path.with_name(f".{path.name[:200]}.{secrets.token_hex(4)}")
         try:
-            with os.fdopen(handle, "wb") as file:
+            with open(temporary, "xb") as file:  # with the rights that this user's new files have
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
-            os.chmod(temporary, 0o644)
             os.replace(temporary, path)
         except BaseException:
-            Path(temporary).unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
             raise
     except OSError as error:
         raise BadInput(f"cannot write {path}: {error.strerror}; free space or choose another place") from error
@@ -50,6 +54,7 @@ def as_json(value: Any) -> bytes:
 
 
 BEST = "best.safetensors"
+SEEDS = 2**63 - 1  # the greatest there is
 
 
 class Best(NamedTuple):
@@ -98,6 +103,7 @@ class Run:
                 "spec": data.spec,
                 "fingerprint": data.fingerprint,
                 "classes": list(data.classes),
+                "channels": list(data.channels),
             },
             "command": command,
             "versions": {name: version(name) for name in ("reverie", "torch", "numpy", "lightning-fabric")},
@@ -141,10 +147,20 @@ class Run:
         words = config["data"].get("classes") if isinstance(config["data"], dict) else None
         if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
             raise BadInput(f"{file} does not say which classes its data have; the folder is damaged")
+        if type(config["seed"]) is not int or not 0 <= config["seed"] <= SEEDS:
+            raise BadInput(f"{file} has no seed, but {str(config['seed'])[:40]!r}; the folder is damaged")
         if best and not (folder / BEST).is_file():
             raise BadInput(f"{path} has no {BEST}; they are kept of machines without a likelihood, such as a gan")
         run = Run(folder, config, best)
         run.blank()  # settings that make no model are refused here, not later
+        if (codec := run.codec).kind != run.space.kind or len(getattr(codec, "mean", ())) not in (
+            0,
+            1,
+            run.space.shape[-1],
+        ):
+            raise BadInput(
+                f"{file} tells of a codec that does not fit its examples {run.space.shape}; the folder is damaged"
+            )
         return run
 
     @property
@@ -227,21 +243,18 @@ class Run:
     def log(self) -> list[dict[str, Any]]:
         """The rows of log.jsonl, oldest first; a torn last line is left out."""
         try:
-            lines = (self.folder / "log.jsonl").read_text().splitlines()
+            lines = (self.folder / "log.jsonl").read_text("utf-8", "replace").splitlines()
         except FileNotFoundError:
             return []
-        rows = []
-        for line in lines:
-            try:
-                rows.append(json.loads(line))
-            except ValueError:
-                break
-        return rows
+        return list(map(json.loads, whole_rows(lines)))
 
     def dreams(self) -> Iterator[tuple[int, np.ndarray]]:
         """(round, dreams (n, *shape) in world units) from the same latents, as training went on."""
-        for path in sorted((self.folder / "dreams").glob("*.npy")):
-            yield int(path.stem), np.load(path, allow_pickle=False)
+        for path in sorted((self.folder / "dreams").glob("[0-9]*.npy")):
+            try:
+                yield int(path.stem), np.load(path, allow_pickle=False)
+            except (OSError, ValueError, EOFError) as error:
+                raise BadInput(f"{path} is damaged; delete it") from error
 
     @property
     def scores(self) -> list[dict[str, Any]]:
@@ -250,6 +263,9 @@ class Run:
             return json.loads(self.place("scores.json").read_bytes())["scores"]
         except FileNotFoundError:
             return []
+        except (ValueError, TypeError, KeyError) as error:
+            again = f"write it again with: reverie evaluate {self.folder}"
+            raise BadInput(f"{self.place('scores.json')} is damaged; {again}") from error
 
     @property
     def best(self) -> Best | None:
@@ -276,6 +292,12 @@ class Run:
         about = {"reverie": json.dumps({"step": state.step})}
         write_atomically(self.folder / "state" / "checkpoint.safetensors", save(_at_rest(state.tensors()), about))
 
+    @property
+    def kept(self) -> int:
+        """The round that `restore_state` goes on from; 0 where none was saved yet."""
+        path = self.folder / "state" / "checkpoint.safetensors"
+        return int(json.loads(read_tensors(path)[1]["reverie"])["step"]) if path.exists() else 0
+
     def restore_state(self, state: State) -> bool:
         """Puts the saved state back; False if none was saved yet."""
         path = self.folder / "state" / "checkpoint.safetensors"
@@ -287,6 +309,18 @@ class Run:
         except (KeyError, ValueError, RuntimeError, TypeError) as error:
             raise BadInput(f"{path} does not belong to this run; delete state/ to start it anew") from error
         return True
+
+
+def whole_rows(lines: Iterable[str]) -> Iterator[str]:
+    """The lines of a log up to the first that is torn."""
+    for line in lines:
+        try:
+            row = json.loads(line)
+        except ValueError:
+            return
+        if not isinstance(row, dict) or type(row.get("step")) is not int:
+            return
+        yield line
 
 
 def _at_rest(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

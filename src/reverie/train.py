@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import math
 import shlex
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,14 +14,15 @@ from lightning_fabric import Fabric
 from reverie.core.config import check, from_json
 from reverie.core.errors import BadInput
 from reverie.core.recipe import TrainingConfig
-from reverie.data import Data, DataConfig, open_data
+from reverie.data import Data, DataConfig, at_home, open_data
 from reverie.evaluation import evaluate, to_json
 from reverie.flags import as_flags, from_flags
+from reverie.inputs import at_least
 from reverie.models import MODELS, made
 from reverie.progress import bar, say, training_bar
 from reverie.recording import record
 from reverie.report import write_report
-from reverie.run import BEST, Run, as_json, write_atomically
+from reverie.run import BEST, SEEDS, Run, as_json, write_atomically
 from reverie.training import State, fabric_for, reduce, rounds_in
 
 
@@ -97,8 +99,12 @@ def begin(
     check(config), check(training)
     if (asked := getattr(config, "classes", 0)) and (data.train.labels is None or len(data.classes) != asked):
         raise BadInput(f"--model.classes is {asked}, and {data.name} has {len(data.classes)} labels; make them agree")
-    if minutes is not None and minutes <= 0:
+    if minutes is not None and not 0 < minutes < math.inf:
         raise BadInput(f"--minutes is {minutes}; it must be more than 0")
+    if not 0 <= seed <= SEEDS:
+        raise BadInput(f"--seed is {seed}; it must be from 0 to {SEEDS}")
+    if training.batch > (most := max(1_000_000, len(data.train))):
+        raise BadInput(f"--training.batch is {training.batch:,}; no more than {most:,} are drawn for a round")
     if per_class and (data.train.labels is None or not data.classes):
         raise BadInput(f"{data.name} has no labels, and --per-class makes a machine for each; leave it out")
     machines = len(data.classes) if per_class else 0
@@ -122,6 +128,8 @@ def begin(
 def train(line: list[str]) -> None:
     """Train a machine on DATA and leave a run folder with a report."""
     asked = _parse(line)
+    for flag, least in (("devices", 1), ("nodes", 1), ("threads", 0)):
+        at_least(getattr(asked, flag), least, f"--{flag}")
     fabric = fabric_for(asked.accelerator, asked.devices, asked.nodes)
     if asked.threads:
         torch.set_num_threads(asked.threads)
@@ -135,7 +143,12 @@ def train(line: list[str]) -> None:
             pass
     except KeyboardInterrupt:
         again = f"reverie train {shlex.quote(asked.data)} --out {shlex.quote(str(_short(run.folder)))} --resume"
-        raise BadInput(f"stopped; nothing is lost, go on with: {again}") from KeyboardInterrupt()
+        kept = (
+            f"round {run.kept:,} of {run.training.steps:,} and all before it are kept"
+            if run.kept
+            else "no round was kept yet"
+        )
+        raise KeyboardInterrupt(f"stopped; {kept}, go on with: {again}") from None
     if loud:
         finish(run, data)
 
@@ -188,6 +201,7 @@ def _parse(line: list[str], recipe: tuple[Any, TrainingConfig] | None = None) ->
 
 
 def _anew(asked: Any, line: list[str], fabric: Fabric) -> tuple[Run, Data]:
+    asked.out = asked.out and str(at_home(asked.out))
     family = family_of(asked.model)
     if asked.out and Path(asked.out).exists():
         raise BadInput(f"{asked.out} exists already; give another --out, or --resume to go on with that run")
@@ -216,10 +230,28 @@ def _anew(asked: Any, line: list[str], fabric: Fabric) -> tuple[Run, Data]:
     return run, data
 
 
+def _same_data(asked: Any, line: list[str], run: Run) -> None:
+    """BadInput where an option of the data is given that is not the run's."""
+    spec, given = run.config["data"]["spec"], from_flags(DataConfig, asked.data_config)
+    for field in dataclasses.fields(DataConfig):
+        flags = {f"--data.{name}" for name in (field.name, field.name.replace("_", "-"))}
+        if not any(a.partition("=")[0] in flags for a in line):
+            continue
+        own, theirs = spec.get(field.name, field.default), getattr(given, field.name)
+        if field.name == "test":
+            theirs = str(at_home(theirs).absolute())
+        if (list(own) if isinstance(own, tuple) else own) != (list(theirs) if isinstance(theirs, tuple) else theirs):
+            raise BadInput(f"a resumed run keeps its data: --data.{field.name} is {own or 'not set'} in {run.folder}")
+
+
 def _again(asked: Any, line: list[str]) -> tuple[Run, Data]:
     if not asked.out:
         raise BadInput("--resume needs --out RUN, the run folder to go on with")
+    asked.out = str(at_home(asked.out))
     run = Run.load(asked.out)
+    if any(a.partition("=")[0] == "--seed" for a in line) and asked.seed != run.seed:
+        raise BadInput(f"a resumed run keeps its settings: seed is {run.seed} in {asked.out}")
+    _same_data(asked, line, run)
     if asked.minutes is not None:
         raise BadInput(f"{asked.out} knows how many rounds it has left; leave --minutes out")
     own = (from_json(family_of(run.config["model"]).Config, run.config["model_config"]), run.training)

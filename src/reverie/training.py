@@ -162,7 +162,12 @@ def _round(state: State, batch: Batch, rate: float, fabric: Fabric) -> dict[str,
             _average_gradients(parameters, fabric)
         if state.config.clip:
             _clip(parameters, state.config.clip, state.model.members)
-        state.optimisers[learner].step(rate)
+        rests = phase.rests
+        if rests is not None and fabric.world_size > 1:  # all processes move the same weights
+            counts = fabric.all_reduce(rests.float(), reduce_op="sum")
+            assert isinstance(counts, Tensor)
+            rests = counts > 0
+        state.optimisers[learner].step(rate, rests)
         if fabric.world_size > 1:
             _average_buffers(state.model, fabric)
 
@@ -262,12 +267,18 @@ def rounds_in(minutes: float, state: State, data: Data, seed: int, fabric: Fabri
 
 def fabric_for(accelerator: str = "auto", devices: int = 1, nodes: int = 1) -> Fabric:
     """A launched Fabric; refuses the case in which several processes would each train alone."""
-    fabric = Fabric(
-        accelerator=accelerator,
-        devices=devices,
-        num_nodes=nodes,
-        strategy="ddp" if devices * nodes > 1 else "auto",
-    )
+    try:
+        fabric = Fabric(
+            accelerator=accelerator,
+            devices=devices,
+            num_nodes=nodes,
+            strategy="ddp" if devices * nodes > 1 else "auto",
+        )
+    except (RuntimeError, ValueError) as error:
+        said = " ".join(str(error).split())[:120]
+        raise BadInput(
+            f"--accelerator {accelerator} with {devices} devices cannot be had here ({said}); leave it out"
+        ) from error
     asked = int(os.environ.get("WORLD_SIZE", "1"))
     if asked > 1 and fabric.world_size == 1:
         raise BadInput(

@@ -13,14 +13,14 @@ from torch import Tensor
 
 from reverie.core.errors import BadInput
 from reverie.core.model import Surprised
-from reverie.data import Data, DataConfig
+from reverie.data import Data, DataConfig, used_by
 from reverie.data.codecs import Standard, Table
 from reverie.data.tables import SUFFIXES, open_like
 from reverie.evaluation import evaluate as measure
 from reverie.evaluation import from_json, to_json
-from reverie.inputs import Folder, Place, able, at_least, examples, opened_with, same_pace, with_holes
+from reverie.inputs import Folder, Place, able, at_least, examples, opened_with, same_pace, seeded, with_holes
 from reverie.models.labelled import Labelled
-from reverie.outputs import as_text, cell, write_csv
+from reverie.outputs import as_text, cell, writable, write_csv
 from reverie.progress import bar, say
 from reverie.report import write_report
 from reverie.run import Run, as_json, write_atomically
@@ -44,7 +44,8 @@ def surprise(
     opened = Run.load(run)
     model = able(opened, Surprised, "surprise")
     at_least(draws, 1, "--draws")
-    torch.manual_seed(seed)
+    seeded(seed)
+    place = writable(out, (".csv",), data)
     names, raw = examples(opened, data)
     table = [["example", "nats", "error", "bits_per_dim", "ess", "method"]]
     for part, x, known in _parts(opened, raw, "measuring surprise"):
@@ -56,8 +57,8 @@ def surprise(
             bits = float(value) / max(int(count), 1) / float(np.log(2))
             size = f"{float(size):.1f}" if size != "" else ""
             table.append([name, f"{float(value):.3f}", f"{float(error):.3f}", f"{bits:.4f}", size, found.method])
-    write_csv(Path(out), table)
-    print(out)
+    write_csv(place, table)
+    print(place)
 
 
 def classify(
@@ -82,7 +83,8 @@ def classify(
         raise BadInput(f"{opened.name} knows no labels; train it with --per-class, or with --model.classes")
     able(opened, Surprised, "say what surprises it")
     at_least(draws, 1, "--draws")
-    torch.manual_seed(seed)
+    seeded(seed)
+    place = writable(out, (".csv",), *([data] if data else []))
     if data:
         (names, raw), true = examples(opened, data), None
     else:
@@ -100,11 +102,11 @@ def classify(
         for name, label, likely, each in zip(names[part], best, chance, nats, strict=True):
             numbers = [f"{float(value):.3f}" for value in each]
             table.append([name, words[int(label)], f"{float(likely[label]):.4f}", *numbers])
-    write_csv(Path(out), table)
+    write_csv(place, table)
     if true is not None:
         wrong = (torch.cat(chosen) != true).float()
         print(f"wrong: {wrong.mean():.2%} of {len(wrong):,}, ± {(wrong.std() / len(wrong) ** 0.5):.2%}")
-    print(out)
+    print(place)
 
 
 def evaluate(
@@ -124,6 +126,7 @@ def evaluate(
     """
     opened = Run.load(run)
     at_least(draws, 1, "--draws")
+    seeded(seed)
     told = _other(opened, data) if data else opened.data()
     scores = measure(opened.model, told, draws=draws, seed=seed)
     if not data:
@@ -140,9 +143,10 @@ def compare(runs: tyro.conf.Positional[Annotated[tuple[str, ...], tyro.conf.arg(
     if len(runs) < 2:
         raise BadInput("compare needs at least two run folders")
     opened = [Run.load(run) for run in runs]
+    known = [run.scores for run in opened]  # damaged ones are told before any are measured
     columns = []
-    for run in opened:
-        if not run.scores:
+    for run, scores in zip(opened, known, strict=True):
+        if not scores:
             say(f"measuring {run.name} …")
             write_atomically(run.place("scores.json"), as_json(to_json(measure(run.model, run.data(), seed=run.seed))))
         columns.append({score.name: score for score in from_json({"scores": run.scores})})
@@ -181,13 +185,39 @@ def _other(run: Run, source: str) -> Data:
     codec = run.codec
     if isinstance(codec, Table) and not run.space.is_series and Path(source).suffix.lower() in SUFFIXES:
         return open_like(Path(source), codec)
-    window = run.space.shape[0] if run.space.is_series else None
-    spec = run.config["data"]["spec"]
-    asked = {
-        key: spec[key] for key in ("kinds", "drop", "trial", "label", "inputs") if run.space.columns and key in spec
-    }
-    told = opened_with(source, DataConfig(window=window, **asked))
+    told = _opened_like(run, source)
     if told.space != run.space or (isinstance(codec, Table) and getattr(told.codec, "levels", ()) != codec.levels):
         raise BadInput(f"{told.name} has examples {told.space}, and {run.name} was trained on {run.space}")
     same_pace(run, told.space.tr, told.name)
+    if run.model.classes and told.classes:
+        told = _with_labels_of(run, told)
     return dataclasses.replace(told, codec=codec) if isinstance(codec, Standard | Table) else told
+
+
+def _opened_like(run: Run, source: str) -> Data:
+    """With the options that the run's own data were opened with, as far as the other source has a use for them."""
+    spec = dict(run.config["data"]["spec"])
+    if run.space.is_series:
+        spec["window"] = run.space.shape[0]
+    if run.space.is_picture and Path(source).expanduser().is_dir():
+        spec |= {"size": tuple(run.space.shape[1:]), "colour": "grey" if run.space.shape[0] == 1 else "rgb"}
+    window = spec.get("window")
+    used = used_by(source, DataConfig(window=window)) & {
+        "size", "fit", "colour", "binarise", "kinds", "drop", "label", "trial", "inputs", "parcels", "bin", "tr", "window",
+    }  # fmt: skip
+    channels = tuple(run.config["data"].get("channels", ()))
+    return opened_with(source, DataConfig(**{key: spec[key] for key in used if key in spec}), channels)
+
+
+def _with_labels_of(run: Run, told: Data) -> Data:
+    """Labels by the numbers that the run knows them by."""
+    names = run.config["data"]["classes"]
+    if unknown := [name for name in told.classes if name not in names]:
+        raise BadInput(
+            f"{told.name} has the label {unknown[0]!r}, and {run.name} knows {', '.join(names[:20])}; leave these examples out"
+        )
+    number = torch.tensor([names.index(name) for name in told.classes])
+    for split in (told.train, told.valid, told.test):
+        if split.labels is not None:
+            split.labels = number[split.labels]
+    return dataclasses.replace(told, classes=tuple(names))

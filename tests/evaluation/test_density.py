@@ -7,7 +7,7 @@ import torch
 
 from reverie.core.model import Estimate
 from reverie.core.space import Space
-from reverie.evaluation.density import bits_per_dim, kl_exact, nats, surprises
+from reverie.evaluation.density import bits, bits_per_dim, kl_exact, nats, surprises
 from reverie.models.noise import Noise, NoiseConfig
 
 NO_CHANGE = SimpleNamespace(log_abs_det=lambda x: torch.zeros(len(x)))
@@ -51,6 +51,29 @@ def test_error_of_the_mean_is_over_new_examples_estimator_included():
         values.append(found.value)
         errors.append(found.error)
     assert np.mean(errors) == pytest.approx(np.std(values), rel=0.15)
+
+
+def test_bits_of_examples_with_different_holes_are_a_ratio():
+    """Each entry costs exactly two nats: nothing is left to chance, however many of them there are."""
+    observed = torch.arange(20) < torch.randint(1, 20, (200, 1))
+    n = observed.sum(1).numpy()
+    found = bits(Estimate(2.0 * n, 0.0 * n, "nats", "lower"), torch.zeros(200, 20), NO_CHANGE, None, observed)
+    assert found.value == pytest.approx(2 / math.log(2))
+    assert found.error < 1e-12
+    values, errors = [], []
+    for _ in range(300):
+        observed = torch.arange(20) < torch.randint(1, 20, (200, 1))
+        n = observed.sum(1).numpy()
+        nats_of = np.random.default_rng(len(values)).normal(2 * n, np.sqrt(n))
+        found = bits(Estimate(nats_of, 0.0 * n, "nats", "lower"), torch.zeros(200, 20), NO_CHANGE, None, observed)
+        values.append(found.value)
+        errors.append(found.error)
+    assert np.mean(errors) == pytest.approx(np.std(values), rel=0.15)
+
+
+def test_a_single_draw_leaves_the_error_to_the_examples():
+    found = nats(Estimate(np.arange(5.0), np.full(5, np.nan), "nats", "lower"), torch.zeros(5, 1), NO_CHANGE)
+    assert found.error == pytest.approx(np.std(np.arange(5), ddof=1) / 5**0.5)
 
 
 def test_one_example_has_the_error_of_its_estimator():

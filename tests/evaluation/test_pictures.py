@@ -188,7 +188,15 @@ def test_white_noise_has_the_same_power_in_every_ring(shape):
 
 def test_a_wave_lies_in_the_ring_of_its_frequency():
     row, column = np.mgrid[:48, :40]
-    for cycles, ring in (((0.05, 0.0), 0), ((0.0, 0.15), 1), ((0.2, 0.15), 2), ((0.0, 0.35), 3), ((0.36, 0.27), 4)):
+    for cycles, ring in (
+        ((0.05, 0.0), 0),
+        ((0.0, 0.15), 1),
+        ((0.2, 0.15), 2),
+        ((0.0, 0.35), 3),
+        ((0.36, 0.27), 4),
+        ((0.5, 0.0), 4),
+        ((0.0, 0.5), 4),
+    ):
         wave = np.cos(2 * np.pi * (cycles[0] * row + cycles[1] * column))[None, None]
         power = power_spectrum(wave)[0]
         assert power.argmax() == ring
@@ -202,7 +210,7 @@ def test_blurring_costs_the_power_that_the_filter_has():
     blurred = (x[..., :-2] + 2 * x[..., 1:-1] + x[..., 2:]) / 4
     frequency = np.hypot(np.fft.fftfreq(32)[:, None], np.fft.fftfreq(32))
     kept = ((1 + np.cos(2 * np.pi * np.fft.fftfreq(32))) / 2) ** 2 * np.ones((32, 1))
-    expected = kept[(frequency >= 0.25) & (frequency < 0.5)].mean()
+    expected = kept[(frequency >= 0.25) & (frequency <= 0.5)].mean()
     found = sharpness(x[..., 1:-1], blurred)
     assert abs(found.value - expected) < 0.01
     assert found.error < 0.01

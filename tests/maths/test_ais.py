@@ -12,6 +12,7 @@ from reverie.core.errors import BadInput
 from reverie.core.space import Space
 from reverie.maths import ais
 from reverie.maths.ais import Annealing
+from reverie.maths.bounds import perceived
 from reverie.models.linear import Linear, LinearConfig
 from reverie.models.vae import VAE, VAEConfig
 from reverie.nets.priors import StandardNormal
@@ -89,7 +90,7 @@ def test_the_path_is_the_sigmoid_of_the_paper():
 def test_the_mean_weight_is_an_unbiased_estimate_of_the_likelihood(model, x, guided, monkeypatch):
     if guided:  # by a q that is wrong, or there would be nothing to anneal
         exact = model.encode
-        monkeypatch.setattr(model, "encode", lambda x: Gaussian(0.5 * exact(x).mean, exact(x).log_scale + 0.5))
+        monkeypatch.setattr(model, "encode", lambda x, *_: Gaussian(0.5 * exact(x).mean, exact(x).log_scale + 0.5))
     found = Annealing(steps=12, chains=3000, leaps=2, at_once=10**6, guided=guided).forward(model, x)
     ratio = torch.exp(model.surprise(x).value - found.value)
     assert found.error.max() < 0.08
@@ -162,6 +163,14 @@ def test_bidirectional_looks_at_observed_entries_only(model):
     found = Annealing(steps=60, leaps=3).bidirectional(model, 8, observed)
     assert (found.gap.value.abs() < 0.6).all()
     assert (found.forward.value - model.surprise(found.x, observed).value).abs().max() < 0.4
+
+
+def test_a_guide_is_told_what_was_seen():
+    vae = VAE(VAEConfig(latent=Z, width=8, depth=1, prior="normal", holes=True), Space((5,), "bit")).eval()
+    x, observed = torch.ones(4, 5), torch.rand(4, 5) < 0.5
+    path = ais._Path(vae, x, observed, 2, True)
+    assert torch.equal(path.q.mean, perceived(vae, x, observed, None).mean)
+    assert not torch.equal(path.q.mean, vae.encode(torch.where(observed, x, 0.0)).mean)
 
 
 @pytest.mark.parametrize("guided", [False, True])

@@ -1,5 +1,6 @@
 """Particles: as many as their weight says, and an evidence without bias."""
 
+import pytest
 import torch
 
 from reverie.maths.particles import Ancestry, systematic
@@ -46,4 +47,17 @@ def test_the_evidence_of_a_gaussian_walk():
     _, log_p, error = ancestry.finished(1, torch.tensor([True, True]))
     found = (log_p - exact).exp()
     assert abs(found.mean() - 1) < 4 * found.std() / batch**0.5
-    assert 0.5 < error.mean() / found.std() < 2  # what it says of its error is about right
+    assert error.mean() / found.std() == pytest.approx(1, rel=0.25)
+
+
+def test_its_error_over_many_steps_is_not_far_too_small():
+    torch.manual_seed(0)
+    members, batch, many = 1, 300, 64
+    y = torch.randn(100).cumsum(0) * 0.3
+    ancestry, x = Ancestry(members, batch, many, y), torch.zeros(members, batch * many, 1)
+    for value in y:
+        x = 0.9 * x + 0.3 * torch.randn_like(x)
+        chosen = ancestry.grown(x, torch.distributions.Normal(x[..., 0], 1.0).log_prob(value))
+        x = x if chosen is None else x.gather(1, chosen.unsqueeze(-1))
+    _, log_p, error = ancestry.finished(0, torch.tensor([True]))
+    assert 0.45 < error.mean() / log_p.std() < 1.1  # as its docstring owns

@@ -180,3 +180,16 @@ def test_a_cold_machine_can_be_asked_everything():
     assert torch.equal(draws[:, observed], every[observed].expand(4, -1))
     assert torch.equal(cold.encode(every).mean, model.encode(every).mean)
     assert dataclasses.asdict(cold.config) == dataclasses.asdict(model.config)
+
+
+def test_labels_that_are_drawn_hide_nothing_of_how_far_a_repair_can_be_trusted():
+    vae = VAE(VAEConfig(latent=2, width=8, depth=1, components=1, classes=2), BITS).eval()
+    x, observed = (
+        torch.ones(3, *BITS.shape),
+        torch.tensor([True, False, False]).view(1, *BITS.shape).expand(3, -1, -1, -1),
+    )
+    for method, part in (("importance", "ess"), ("metropolis", "acceptance")):
+        found = vae.repaired(x, observed, 4, method=method)
+        assert found.draws.shape == (4, *x.shape)
+        assert getattr(found, part).shape == (3,)
+        assert (getattr(found, part) > 0).all()

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from reverie.core.corruption import GaussianNoise
 from reverie.core.errors import BadInput
 from reverie.core.model import Batch
 from reverie.core.recipe import TrainingConfig
@@ -15,6 +16,7 @@ from reverie.data.series import from_trials
 from reverie.data.windows import Trial
 from reverie.evaluation import evaluate
 from reverie.models.recurrent import Recurrent, RecurrentConfig
+from reverie.nets.recurrence import lasting
 from reverie.nets.smoothing import parabolas, smoothing
 from reverie.training import State, fabric_for, told, training
 
@@ -97,15 +99,49 @@ def test_holes_are_integrated_out_and_filled_from_both_sides():
     assert (filled.var(0) / left - 1).abs().max() < 0.2
 
 
-def test_noise_is_taken_away():
+@pytest.mark.parametrize("spoiled", [float, GaussianNoise])
+def test_noise_is_taken_away(spoiled):
     model = linear(5)
     mean, covariance = gaussian(model)
     y, noise = torch.randn(2, 5, 2, dtype=torch.float64), 0.7
     total = torch.linalg.inv(covariance + noise**2 * torch.eye(10))
     wanted = mean + (y.flatten(1) - mean) @ (covariance @ total).T
     left = (covariance - covariance @ total @ covariance).diagonal()
-    draws = model.repair(y, None, 4000, noise).flatten(2)
+    draws = model.repair(y, None, 4000, spoiled(noise)).flatten(2)
     assert (draws.mean(0) - wanted).abs().max() < 0.12 * left.sqrt().max()
+    torch.testing.assert_close(draws.var(0), left.expand(2, -1), rtol=0.25, atol=0)
+
+
+def test_a_member_that_ran_away_spoils_nothing():
+    """What the others say is all that is heard, of holes too."""
+    model, alone = linear(5, members=2), linear(5)
+    alone.load_state_dict(
+        {name: part[:1] if part.dim() and len(part) == 2 else part for name, part in model.state_dict().items()}
+    )
+    model.cell.a.data[1], model.gain[1] = 1e30, 0.0
+    model.diverged[1] = True
+    x, observed = torch.randn(2, 5, 2, dtype=torch.float64), torch.ones(2, 5, 2, dtype=torch.bool)
+    observed[:, 2] = False
+    found = model.surprise(x, observed)
+    assert found.error.isfinite().all()
+    assert ((found.value - alone.surprise(x, observed).value).abs() < 5 * found.error + 0.02).all()
+    assert model.repair(x, observed, 3).isfinite().all()
+
+
+def test_inputs_that_end_too_soon_are_refused():
+    model = Recurrent(RecurrentConfig(inputs=1, members=2), Space((5, 2), "real"))
+    x = torch.randn(2, 5, 2)
+    with pytest.raises(BadInput, match="inputs of 3 steps cannot drive 5"):
+        model.by_time(x, None, torch.zeros(2, 3, 1))
+    with pytest.raises(BadInput, match="inputs of 3 steps cannot drive 5"):
+        model.free_run(5, x[:, 0], torch.zeros(3, 1, 2, 1))
+
+
+def test_one_input_drives_every_orbit():
+    model = Recurrent(RecurrentConfig(inputs=2, members=2), Space((5, 2), "real"))
+    drive = torch.randn(25, 2, 1, 2)
+    assert torch.equal(lasting(drive, 20, torch.zeros(2, 4, 2)), drive[:20].expand(20, 2, 4, 2))
+    assert model.free_run(20, None, torch.randn(20, 1, 1, 2)).isfinite().all()
 
 
 def test_with_the_right_gain_it_is_a_kalman_filter():

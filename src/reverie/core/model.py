@@ -42,6 +42,7 @@ class Phase(NamedTuple):
     gradients: Sequence[Tensor | None] | None = (
         None  # of what is lowered, for each parameter of the learner; None: it rests
     )
+    rests: Tensor | None = None  # (members,) which of them, along the first axis of every parameter, stay as they are
 
 
 class Estimate(NamedTuple):

@@ -48,13 +48,19 @@ _USES = {
 
 
 def open_data(
-    source: str | Path, config: DataConfig | None = None, *, progress: Progress | None = None, **options: Any
+    source: str | Path,
+    config: DataConfig | None = None,
+    *,
+    progress: Progress | None = None,
+    channels: tuple[str, ...] = (),
+    **options: Any,
 ) -> Data:
     """Opens a built-in name, a folder of pictures, an array (.npy, .npz), a table (.csv, .parquet), a scan (.nii.gz), spikes (.nwb), or `hf:NAME`; with a
     `window`, an array or a table is a recording in time.
 
     Options are those of `DataConfig`; one that the source has no use for raises BadInput, as does a source
-    that cannot be used. `progress(done, total)` is called while pictures are decoded for the first time.
+    that cannot be used. `progress(done, total)` is called while pictures are decoded for the first time. Of a recording in a table
+    `channels` says which columns are meant, and in which order; without, they are all that is left, as they come.
 
     >>> open_data("kirby", count=50).space
     Space(shape=(1, 3, 3), kind='bit')
@@ -68,36 +74,28 @@ def open_data(
     check(config)
     if config.size is not None and (min(config.size) < 1 or max(config.size) > 4096):
         raise BadInput(f"--data.size is {config.size}; height and width go from 1 to 4096")
+    _refuse_unused(source, config, used_by(source, config))
     if source in BUILTIN:
-        _refuse_unused(source, config, _USES[source])
         opener = BUILTIN[source]
         return opener(config, progress) if source in _SHOWN else opener(config)
     if source.startswith("hf:"):
-        _refuse_unused(source, config, _PICTURES)
         return open_hub(source, config, progress)
-    path = Path(source).expanduser()
+    path = at_home(source)
     if path.is_file() and (is_scan(path) or is_spikes(path)):
         if config.window is None:
             raise BadInput(f"{source} is a recording; say how many steps are learned from together, with --data.window")
-        _refuse_unused(
-            source, config, _SERIES - {"kinds"} | {"parcels"} if is_scan(path) else _SERIES - {"kinds", "tr"} | {"bin"}
-        )
         return open_recording(path, config)
     if config.window is not None and path.is_file() and path.suffix.lower() in (*ARRAYS, *SUFFIXES):
-        _refuse_unused(source, config, _SERIES | (_COLUMNS if path.suffix.lower() in SUFFIXES else set()))
-        return open_recording(path, config)
+        return open_recording(path, config, channels)
     if path.is_dir():
-        _refuse_unused(source, config, _PICTURES)
         rows, about = decode_folder(path, config, progress)
         spec: dict[str, Any] = {"source": str(path.absolute()), "fit": config.fit, "colour": config.colour}
         if config.size:
             spec["size"] = list(config.size)
         return from_cache(path.absolute().name, rows, about, config, spec)
     if path.suffix in (".npy", ".npz") and path.is_file():
-        _refuse_unused(source, config, {"binarise", "seed"})
         return open_array(path, config)
     if path.suffix.lower() in SUFFIXES and path.is_file():
-        _refuse_unused(source, config, {"kinds", "drop", "label"})
         return open_table(path, config)
     if path.exists():
         raise BadInput(
@@ -105,6 +103,39 @@ def open_data(
         )
     kinds = f"no data called {source!r}, and no such path; built in are {', '.join(BUILTIN)}"
     raise BadInput(f"no such path: {source}" if "/" in source or path.suffix else kinds)
+
+
+def used_by(source: str, config: DataConfig) -> set[str]:
+    """The options that `open_data` has a use for, of that source; all where there is no such source."""
+    if source in BUILTIN:
+        return _USES[source]
+    if source.startswith("hf:"):
+        return _PICTURES
+    path = at_home(source)
+    if path.is_dir():
+        return _PICTURES
+    suffix = path.suffix.lower()
+    if not path.is_file():
+        return {field.name for field in dataclasses.fields(DataConfig)}  # told in other words
+    if is_scan(path):
+        return _SERIES - {"kinds"} | {"parcels"}
+    if is_spikes(path):
+        return _SERIES - {"kinds", "tr"} | {"bin"}
+    if config.window is not None and suffix in (*ARRAYS, *SUFFIXES):
+        return _SERIES | (_COLUMNS if suffix in SUFFIXES else set())
+    if suffix in ARRAYS:
+        return {"binarise", "seed"}
+    return (
+        {"kinds", "drop", "label"} if suffix in SUFFIXES else {field.name for field in dataclasses.fields(DataConfig)}
+    )
+
+
+def at_home(path: str | Path) -> Path:
+    """A path with its ~ spelled out."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise BadInput(f"no such path: {path}; there is no such user") from error
 
 
 def _refuse_unused(source: str, config: DataConfig, used: set[str]) -> None:
@@ -115,4 +146,4 @@ def _refuse_unused(source: str, config: DataConfig, used: set[str]) -> None:
             raise BadInput(f"{source} has no use for --data.{field.name}; leave it out")
 
 
-__all__ = ["BUILTIN", "Data", "DataConfig", "Split", "open_data"]
+__all__ = ["BUILTIN", "Data", "DataConfig", "Split", "at_home", "open_data", "used_by"]

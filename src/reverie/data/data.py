@@ -150,6 +150,7 @@ class Data:
     entropy: float | None = None  # nats per example, where it is known
     factors: np.ndarray | None = None  # (N, F) the true causes of each training example, where they are known
     factor_names: tuple[str, ...] = ()
+    channels: tuple[str, ...] = ()  # of a recording in a table: what its columns are called
     fingerprint: str = field(default="")
 
     def __post_init__(self) -> None:

@@ -27,9 +27,10 @@ class Recording(NamedTuple):
     trials: list[Trial]
     kind: Kinds
     seen: Table | None = None  # what the channels are, where they are of different kinds
+    names: tuple[str, ...] = ()  # what the channels of a table are called
 
 
-def open_recording(path: Path, config: DataConfig) -> Data:
+def open_recording(path: Path, config: DataConfig, channels: tuple[str, ...] = ()) -> Data:
     """Windows of the trials in a file, and perhaps of those in a second one, `config.test`.
 
     An .npy is one trial (T, N), or trials of one length (trial, T, N); where all channels of the last steps of a trial
@@ -39,9 +40,10 @@ def open_recording(path: Path, config: DataConfig) -> Data:
 
     Where all channels are whole numbers from 0 on they are counts. Otherwise those of an array are real, and those of a table
     what its columns seem by the rules of `open_table`, words being categories. `kinds`, real or count, says what all are, or by
-    name what some are; the channels of an array are called 1, 2 …, or what its `channels` say.
+    name what some are; the channels of an array are called 1, 2 …, or what its `channels` say. Of a table those `channels` are read, in
+    that order; without, all columns that are nothing else, and those of a second file by the names that they have in the first.
     """
-    found = read_recording(path, config)
+    found = read_recording(path, config, channels=channels)
     spec: dict[str, Any] = {"source": str(path.absolute())}
     spec |= {
         key: getattr(config, key)
@@ -67,19 +69,21 @@ def open_recording(path: Path, config: DataConfig) -> Data:
 
 def _opened(path: Path, found: Recording, spec: dict[str, Any], config: DataConfig, test: list[Trial] | None) -> Data:
     kind: Literal["real", "count"] = "count" if found.kind == "count" else "real"
-    return from_trials(path.name, found.trials, spec, config, test, kind, found.seen)
+    return from_trials(path.name, found.trials, spec, config, test, kind, found.seen, found.names)
 
 
-def read_recording(path: Path, config: DataConfig, like: Recording | None = None) -> Recording:
-    """The trials of one file, its channels of the kinds that those of another are."""
+def read_recording(
+    path: Path, config: DataConfig, like: Recording | None = None, channels: tuple[str, ...] = ()
+) -> Recording:
+    """The trials of one file, its channels of the kinds that those of another are; in a table those of the same names."""
     if is_scan(path):
         return Recording([Trial(read_scan(path, config.parcels).astype(np.float32))], "real")
     if is_spikes(path):
         return Recording([Trial(x.astype(np.int32)) for x in read_spikes(path, config.bin)], "count")
-    if like is not None and like.kind == "real":
-        config = replace(config, kinds="real")
-    seen = None if like is None else like.seen
-    return _from_arrays(path, config, seen) if path.suffix in ARRAYS else _from_table(path, config, seen)
+    if like is not None and like.kind in ("real", "count"):
+        config = replace(config, kinds=like.kind)
+    seen, channels = (None, channels) if like is None else (like.seen, like.names)
+    return _from_arrays(path, config, seen) if path.suffix in ARRAYS else _from_table(path, config, seen, channels)
 
 
 def read_inputs(path: Path, config: DataConfig) -> np.ndarray:
@@ -184,7 +188,9 @@ def _kind(x: np.ndarray, config: DataConfig, name: str) -> Literal["real", "coun
     seen = x[~np.isnan(x)]
     whole = bool(len(seen) and (seen == np.round(seen)).all() and seen.min() >= 0 and seen.max() <= TOP)
     if config.kinds == "count" and not whole:
-        raise BadInput(f"{name} holds other numbers than 0, 1, 2 …; leave --data.kinds out")
+        raise BadInput(
+            f"{name} holds other numbers than 0, 1, 2 …, and counts are asked for; leave --data.kinds out, or mend them"
+        )
     return "count" if whole and config.kinds != "real" else "real"
 
 
@@ -210,7 +216,7 @@ def _trial(x: np.ndarray, inputs: np.ndarray | None, subject: str, kind: str, na
     return Trial(np.ascontiguousarray(x[:n], np.int32 if whole else np.float32), acting, subject)
 
 
-def _from_table(path: Path, config: DataConfig, seen: Table | None) -> Recording:
+def _from_table(path: Path, config: DataConfig, seen: Table | None, wanted: tuple[str, ...] = ()) -> Recording:
     sheet = read_sheet(path)
     dropped = set(listed(config.drop))
     acting = listed(config.inputs)
@@ -218,7 +224,9 @@ def _from_table(path: Path, config: DataConfig, seen: Table | None) -> Recording
     for name in (*dropped, *acting, *told):
         if name not in sheet.names:
             raise BadInput(f"{path.name} has no column {name!r}; it has {', '.join(sheet.names)}")
-    channels = [name for name in sheet.names if name not in dropped | told | set(acting)]
+    channels = list(wanted) or [name for name in sheet.names if name not in dropped | told | set(acting)]
+    for name in channels:
+        sheet.cells(name)  # tells of one that is not there
     if not channels:
         raise BadInput(f"{path} has no channels left; drop fewer columns")
     inputs = _columns(sheet, acting) if acting else None
@@ -241,7 +249,7 @@ def _from_table(path: Path, config: DataConfig, seen: Table | None) -> Recording
                 f"{sheet.at(int(rows[0]), config.label)}: a trial has more than one {config.label!r}; split it"
             )
         trials.append(_trial(x[rows], None if inputs is None else inputs[rows], subjects.pop(), kind, path.name))
-    return Recording(trials, kind, seen)
+    return Recording(trials, kind, seen, tuple(channels))
 
 
 def _all_count(sheet: Sheet, names: Sequence[str]) -> bool:

@@ -27,12 +27,13 @@ def from_trials(
     test: Sequence[Trial] | None = None,
     kind: Literal["real", "count"] = "real",
     seen: Table | None = None,
+    channels: Sequence[str] = (),
 ) -> Data:
     """Data whose examples are windows (T, N) of trials, T as `config.window` says.
 
     Training windows begin at every step, those held out one after the other; none crosses trials, or from one split
     into another. Real channels are standard over the training part. `test` is the test set
-    where there is one of its own. Where channels are of different kinds, `seen` tells of them.
+    where there is one of its own. Where channels are of different kinds, `seen` tells of them; `channels` is what they are called.
     """
     assert config.window is not None
     way = _way(trials, config)
@@ -50,7 +51,7 @@ def from_trials(
     space = Space((config.window, parts[0][0].x.shape[1]), codec.kind, columns, config.tr)
     return Data(
         name, space, codec, train, valid, held, spec=spec | {"window": config.window, "split": way},
-        classes=tuple(subjects), fingerprint=_fingerprint(parts, config.window, codec),
+        classes=tuple(subjects), channels=tuple(channels), fingerprint=_fingerprint(parts, config.window, codec),
     )  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import itertools
 import math
 import re
 from collections.abc import Sequence
@@ -21,6 +22,8 @@ SUFFIXES = (".csv", ".parquet")
 MISSING = frozenset(("", "NA", "N/A", "NaN", "nan", "NULL", "null", "?"))  # a cell that was not measured
 LARGEST = float(np.finfo(np.float32).max)
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+_COMMA = re.compile(r"[+-]?\d+,\d+", re.ASCII)
+_PERCENT = re.compile(r"[+-]?(\d+[.,]?\d*|[.,]\d+)\s*%", re.ASCII)
 _INFINITE = re.compile(r"[+-]?inf(inity)?", re.IGNORECASE)
 
 
@@ -72,8 +75,7 @@ def _read_csv(path: Path) -> Sheet:
         raise BadInput(f"{path} is not UTF-8 text (byte {error.start}); save it as UTF-8") from error
     if "\0" in text:
         raise BadInput(f"{path} is not text; save it as .csv in UTF-8")
-    header = next((line for line in text.splitlines() if line.strip()), "")
-    delimiter = next((mark for mark in ",;\t" if mark in header), ",")
+    delimiter = _delimiter(text)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     rows, lines, before = [], [], 0
     try:
@@ -93,6 +95,23 @@ def _read_csv(path: Path) -> Sheet:
         if len(row) != len(names):
             raise BadInput(f"{path.name} line {line} has {len(row)} cells, and the header {len(names)}; mend that line")
     return Sheet(path, names, rows[1:], [f"line {line}" for line in lines[1:]], delimiter)
+
+
+def _delimiter(text: str) -> str:
+    """The mark that cuts the first lines into equally many cells, most of them; where none does, the first that the header holds."""
+    lines = list(itertools.islice((line for line in text.splitlines() if line.strip()), 20))
+    cells = {}
+    for mark in "\t;,":  # of those that cut into as many the comma last, which may be one of numbers
+        try:
+            counts = {len(row) for row in csv.reader(lines, delimiter=mark, strict=True)}
+        except csv.Error:  # a cell of several lines is cut by the twentieth
+            continue
+        if len(counts) == 1:
+            cells[mark] = counts.pop()
+    best = max(cells, key=lambda mark: cells[mark], default=",")
+    if cells.get(best, 1) > 1:
+        return best
+    return next((mark for mark in ",;\t" if lines and mark in lines[0]), ",")
 
 
 def _read_parquet(path: Path) -> Sheet:
@@ -236,6 +255,13 @@ def _seeming(sheet: Sheet, name: str) -> Any:
         raise BadInput(f"{sheet.path.name}: column {name!r} has no measured cell; leave it out: --data.drop {name}")
     numbers = [n for cell in cells if (n := as_number(cell)) is not None]
     if len(numbers) < len(cells):
+        for mark, what, mend in ((_COMMA, "a decimal comma", "a point"), (_PERCENT, "a percent sign", "none")):
+            if all(as_number(cell) is not None or mark.fullmatch(cell) for cell in cells):
+                first = next(i for i, cell in enumerate(sheet.cells(name)) if mark.fullmatch(cell))
+                raise BadInput(
+                    f"{sheet.at(first, name)}: {sheet.cells(name)[first]!r} is a number with {what}; save the column with {mend}, "
+                    f"or say --data.kinds {name}=category"
+                )
         _refuse_identifier(sheet, name, f"leave it out with --data.drop {name}, or say --data.kinds {name}=category")
         return "category"
     if not all(n.is_integer() for n in numbers):

@@ -142,7 +142,7 @@ def swept(
         along = system.model.C[member, index[0]].double()
         many = many._replace(h1=many.h1 + (values - system.held[index[0]])[:, None] * along)
     else:
-        getattr(many, part)[(slice(None), *index)] = values
+        getattr(many, part)[(slice(None), *index)] = values + _pushed(system, member, part, index)
     return sweep(many, values, system.settled(starts)[member], settle, keep)
 
 
@@ -150,7 +150,14 @@ def current(system: Alone, member: int, name: str) -> float:
     """The value that the member's parameter has."""
     weights = system.member(member)
     part, index = _place(system, weights, name)
-    return system.held[index[0]] if part == "input" else float(getattr(weights, part)[(0, *index)])
+    if part == "input":
+        return system.held[index[0]]
+    return float(getattr(weights, part)[(0, *index)]) - _pushed(system, member, part, index)
+
+
+def _pushed(system: Alone, member: int, part: str, index: tuple[int, ...]) -> float:
+    """What held inputs add to a parameter, in the map that they make of a member."""
+    return float(system.push[member, 0, index[0]]) if part == "h1" else 0.0
 
 
 def _place(system: Alone, weights: Shallow, name: str) -> tuple[str, tuple[int, ...]]:

@@ -1,7 +1,7 @@
 """How likely a model finds what it has not seen: -log p(x), in the units of the data."""
 
 import math
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -52,12 +52,42 @@ def nats(
     carries it over. The error is over new examples (or new groups of them). The estimator's own
     error is in it already: each value varies by both; alone it counts only where there is one example.
     """
+    value = _in_world(found, x, codec, observed)
+    return Estimate(float(value.mean()), _error(value, found, groups), *_how(found))
+
+
+def bits(
+    found: Estimate, x: Tensor, codec: Any, groups: ArrayLike | None = None, observed: Tensor | None = None
+) -> Estimate:
+    """-log2 p of an entry, from the `surprises` of examples x (n, *shape): that of all examples, over all entries that were observed.
+
+    Where they have different numbers of them this is a ratio of two means, and its error is that of such a ratio (delta method).
+    """
+    value = _in_world(found, x, codec, observed)
+    entries = np.full(len(value), float(math.prod(x.shape[1:])))
+    if observed is not None:
+        entries = observed.flatten(1).sum(1).double().cpu().numpy()
+    dims = float(entries.mean())
+    each = float(value.mean()) / dims
+    mean = Estimate(each * dims, _error(value - each * entries, found, groups), *_how(found))
+    return per_dim(mean, dims)
+
+
+def _in_world(found: Estimate, x: Tensor, codec: Any, observed: Tensor | None) -> NDArray[np.float64]:
+    """(n,) nats of the raw data."""
     log_det = codec.log_abs_det(x if observed is None else torch.where(observed, x, torch.nan))
-    value = found.value - np.asarray(torch.as_tensor(log_det).detach().cpu().double())
+    return found.value - np.asarray(torch.as_tensor(log_det).detach().cpu().double())
+
+
+def _error(value: NDArray[np.float64], found: Estimate, groups: ArrayLike | None) -> float:
+    """Of the mean value. That of a single draw is not known (NaN), and then what examples differ by has to do."""
     own = float(np.sqrt(np.square(found.error).sum()) / len(value))
     independent = len(value) if groups is None else len(np.unique(np.asarray(groups)))
-    error = max(own, error_of_mean(value, groups)) if independent > 1 else own
-    return Estimate(float(value.mean()), error, "nats", "lower", f"{found.method}, {len(value)} examples")
+    return float(np.fmax(own, error_of_mean(value, groups))) if independent > 1 else own
+
+
+def _how(found: Estimate) -> tuple[str, Literal["lower"], str]:
+    return "nats", "lower", f"{found.method}, {len(found.value)} examples"
 
 
 def bits_per_dim(
@@ -67,7 +97,7 @@ def bits_per_dim(
 
     An importance-weighted estimate is on average never below the truth, so it flatters no model.
     """
-    return per_dim(nats(surprises(model, x, draws), x, codec, groups), math.prod(x.shape[1:]))
+    return bits(surprises(model, x, draws), x, codec, groups)
 
 
 def per_dim(found: Estimate, dims: float) -> Estimate:

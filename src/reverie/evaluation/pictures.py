@@ -215,7 +215,8 @@ def power_spectrum(x: NDArray[np.floating], bands: int = 5) -> NDArray[np.float6
     mean = (x * fade).sum((2, 3), keepdims=True) / fade.sum()
     power = np.square(np.abs(np.fft.fft2((x - mean) * fade))).mean(1) / np.square(fade).sum()
     frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.fftfreq(width))
-    ring = np.floor(2 * bands * frequency).astype(int)  # beyond half a cycle there are corners only
+    ring = np.floor(2 * bands * frequency).astype(int)
+    ring[frequency == 0.5] = bands - 1  # every second row or column; beyond that there are corners only
     return np.stack([power[:, ring == i].sum(1) / max((ring == i).sum(), 1) for i in range(bands)], 1)
 
 

@@ -102,7 +102,7 @@ def _densities(
     seed: int,
     inputs: torch.Tensor | None = None,
 ) -> list[Score]:
-    dims, entropy = data.space.dims, getattr(data, "entropy", None)
+    entropy = getattr(data, "entropy", None)
     device = next((tensor.device for tensor in chain(model.parameters(), model.buffers())), torch.device("cpu"))
     torch.manual_seed(seed)
     parts = (held.x, held.observed, held.labels, inputs)
@@ -110,16 +110,20 @@ def _densities(
     assert x is not None
     found = density.surprises(model, x, draws, observed, given, inputs=acting)
     nats = density.nats(found, held.x, data.codec, held.groups, held.observed)
-    if held.observed is not None:  # what was measured of an example, on average
-        dims = float(held.observed.flatten(1).sum(1).double().mean())
     floor = floor_bits = None
     if noise is not None:
         none = density.surprises(noise, held.x, draws, held.observed)
-        none = density.nats(none, held.x, data.codec, observed=held.observed)
-        floor, floor_bits = none.value, density.per_dim(none, dims).value
-    bits = None if entropy is None else entropy / (dims * math.log(2))
+        seen = held.x, data.codec, None, held.observed
+        floor, floor_bits = density.nats(none, *seen).value, density.bits(none, *seen).value
+    bits = None if entropy is None else entropy / (data.space.dims * math.log(2))
     scores = [
-        score("bits_per_dim", density.per_dim(nats, dims), floor_bits, bits, *held.errors_over),
+        score(
+            "bits_per_dim",
+            density.bits(found, held.x, data.codec, held.groups, held.observed),
+            floor_bits,
+            bits,
+            *held.errors_over,
+        ),
         score("nats", nats, floor, entropy, *held.errors_over),
     ]
     support = getattr(data, "support", None)

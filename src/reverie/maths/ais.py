@@ -19,8 +19,6 @@ a random share of its size, without looking at the chain, lest trajectories come
 
 import hashlib
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, runtime_checkable
 
@@ -31,7 +29,7 @@ from torch import Generator, Tensor
 from reverie.core.distributions import Distribution
 from reverie.core.errors import BadInput
 from reverie.core.model import Estimate
-from reverie.maths.bounds import Explains
+from reverie.maths.bounds import Explains, error_of_log_mean, perceived, seeded
 from reverie.maths.hmc import State, transition
 
 PILOT = 100  # temperatures of the pilot run
@@ -129,7 +127,7 @@ class Annealing:
         The gap says how good `forward` is with these settings, on what the model itself makes.
         Where `observed` (n, *shape) is given, those entries alone are looked at.
         """
-        with _seeded(self.seed, model.prior.mean.device):
+        with seeded(self.seed, model.prior.mean.device):
             z = model.prior.sample(n)
             x = torch.cat([model.decode(part).sample() for part in z.split(self.at_once)])
         forward, reverse = self._estimates(model, x, observed, z)
@@ -222,7 +220,7 @@ def _minus_log_mean(log_w: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     chains = len(log_w)
     log_sum = log_w.logsumexp(0)
     ess = torch.exp(2 * log_sum - (2 * log_w).logsumexp(0))
-    return math.log(chains) - log_sum, ((chains / ess - 1) / (chains - 1)).clamp(min=0).sqrt(), ess
+    return math.log(chains) - log_sum, error_of_log_mean(ess, chains), ess
 
 
 class _Path:
@@ -234,32 +232,35 @@ class _Path:
     def __init__(self, model: Generative, x: Tensor, observed: Tensor, chains: int, guided: bool):
         self.model, self.observed, self.chains = model, observed, chains
         self.x = torch.where(observed, x, x.new_zeros(()))
-        self.encode: Callable[[Tensor], Distribution] | None = None
+        self.q: Distribution | None = None
+        self.rows = self.x.expand(chains, *x.shape).flatten(0, 1)
+        self.seen = None if observed.all() else observed.expand(chains, *x.shape).flatten(0, 1)
         if guided:
             if not isinstance(model, Explains):
                 raise BadInput(f"{type(model).__name__} has no encoder to be guided by; anneal from the prior")
-            self.encode = model.encode
-            self.q = model.encode(self.x)
-        self.rows = self.x.expand(chains, *x.shape).flatten(0, 1)
-        self.seen = None if observed.all() else observed.expand(chains, *x.shape).flatten(0, 1)
-        with _seeded(0, x.device):
+            self.q = self._perceived(slice(None))
+        with seeded(0, x.device):
             # One step size for all latents suits none of them where the prior is wide in one and narrow in another.
             self.scale = model.prior.sample(1024).std(0)
 
     def __call__(self, z: Tensor) -> tuple[Tensor, Tensor]:
         log_prior = self.model.prior.log_prob(z)
         log_likelihood = self.model.decode(z).log_prob(self.rows, self.seen)
-        if self.encode is None:
+        if self.q is None:
             return log_prior, log_likelihood
         log_q = self.q.log_prob(z.view(self.chains, -1, z.shape[1])).flatten()
         return log_q, log_prior + log_likelihood - log_q
+
+    def _perceived(self, rows: slice) -> Distribution:
+        assert isinstance(self.model, Explains)
+        return perceived(self.model, self.x[rows], None if self.seen is None else self.observed[rows], None)
 
     def start(self, noise: "_Noise") -> Tensor:
         """(N, Z) draws from which the chains of every example start."""
         draws = []
         for i, generator in enumerate(noise.generators):
-            with _seeded(int(torch.randint(2**62, (), generator=generator)), self.x.device):
-                q = self.model.prior if self.encode is None else self.encode(self.x[i : i + 1])
+            with seeded(int(torch.randint(2**62, (), generator=generator)), self.x.device):
+                q = self.model.prior if self.q is None else self._perceived(slice(i, i + 1))
                 draws.append(q.sample(self.chains).view(self.chains, 1, -1))
         z = torch.cat(draws, 1).flatten(0, 1)
         if not z.is_floating_point() or torch.equal(z, z.round()):
@@ -286,13 +287,3 @@ class _Noise:
         log_u, share = torch.special.log_ndtr(normal[:, -2]), torch.special.ndtr(normal[:, -1])
         momentum, log_u, share = (part.to(like.dtype).to(like.device) for part in (normal[:, :-2], log_u, share))
         return momentum, log_u, share
-
-
-@contextmanager
-def _seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Distributions draw from torch's own generator: it is seeded here, and put back afterwards."""
-    others = [] if device.type == "cpu" else [device]
-    with torch.random.fork_rng(others, device_type=device.type if others else "cuda"):
-        # torch.manual_seed would seed every kind of device there might be, in a thousand times the time.
-        (torch.manual_seed if others else torch.default_generator.manual_seed)(seed)
-        yield

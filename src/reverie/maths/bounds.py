@@ -5,6 +5,7 @@ Burda, Grosse & Salakhutdinov (2015, arXiv 1509.00519); the evidence bound at k 
 
 import math
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from hashlib import blake2b
 from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
@@ -100,8 +101,9 @@ def surprise(
 
     Streamed over examples and draws: no more than about `at_once` decoded examples are held, however large k and B
     are. The noise of an example is a function of `seed` and of its own content, so its estimate depends neither on its
-    neighbours nor on `at_once`. The standard error is that of the log of a mean (delta method):
-    sqrt(1/ESS - 1/k), with the effective sample size ESS = (sum w)^2 / sum w^2; it can be trusted where the tail
+    neighbours nor on `at_once`; but for a p(x|z) that is told of neighbouring entries and draws those that were not observed: then the
+    estimate is a function of `seed` and of all examples with their holes. The standard error is that of the log of a mean (delta method):
+    sqrt((k/ESS - 1) / (k - 1)), with the effective sample size ESS = (sum w)^2 / sum w^2, NaN where k is 1; it can be trusted where the tail
     of the weights is light, `pareto_k` < 0.7 (Vehtari, Simpson, Gelman, Yao & Gabry 2015, arXiv 1507.02646).
     A model that places and weighs draws in one go gives its own `weigher`.
     """
@@ -109,13 +111,14 @@ def surprise(
         weigher = lambda q, noise, *example: weigh(model, q, q.place(noise), *example).log_w  # noqa: E731
     share = max(1, at_once // k)
     parts = []
-    for i in range(0, len(x), share):
-        part, seen, labels = (None if t is None else t[i : i + share] for t in (x, observed, given))
-        assert part is not None
-        q = perceived(model, part, seen, labels)
-        mean = q.mean
-        noise = _noise(part, seen, labels, tuple(mean.shape[1:]), k, seed, at_once)
-        parts.append(_stream((weigher(q, e.to(mean), part, seen, labels) for e in noise), k))
+    with seeded(seed, x.device):
+        for i in range(0, len(x), share):
+            part, seen, labels = (None if t is None else t[i : i + share] for t in (x, observed, given))
+            assert part is not None
+            q = perceived(model, part, seen, labels)
+            mean = q.mean
+            noise = _noise(part, seen, labels, tuple(mean.shape[1:]), k, seed, at_once)
+            parts.append(_stream((weigher(q, e.to(mean), part, seen, labels) for e in noise), k))
     value, error, ess, tail = (torch.cat(column) for column in zip(*parts, strict=True))
     return Estimate(value, error, "nats", "lower", f"IWAE-{k}", ess, tail)
 
@@ -150,4 +153,21 @@ def _stream(weights: Iterator[Tensor], k: int) -> tuple[Tensor, Tensor, Tensor, 
         tail = torch.cat([tail, log_w])
         tail = tail.topk(min(len(tail), tail_length(k) + 1), dim=0).values
     ess = torch.exp(2 * log_sum - log_squares)
-    return math.log(k) - log_sum, torch.sqrt((1 / ess - 1 / k).clamp(min=0)), ess, pareto_k(tail.T)
+    return math.log(k) - log_sum, error_of_log_mean(ess, k), ess, pareto_k(tail.T)
+
+
+@contextmanager
+def seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Distributions draw from torch's own generator: it is seeded here, and put back afterwards."""
+    others = [] if device.type == "cpu" else [device]
+    with torch.random.fork_rng(others, device_type=device.type if others else "cuda"):
+        # torch.manual_seed would seed every kind of device there might be, in a thousand times the time.
+        (torch.manual_seed if others else torch.default_generator.manual_seed)(seed)
+        yield
+
+
+def error_of_log_mean(ess: Tensor, k: int) -> Tensor:
+    """The standard error of the log of a mean of k weights with that effective sample size (delta method); NaN of a single one."""
+    if k == 1:
+        return torch.full_like(ess, math.nan)
+    return ((k / ess - 1) / (k - 1)).clamp(min=0).sqrt()

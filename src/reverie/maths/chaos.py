@@ -69,6 +69,14 @@ def kaplan_yorke(spectrum: Float[Tensor, "*batch M"]) -> Float[Tensor, "*batch"]
 
 
 @torch.no_grad()
+def after(step: Step, start: Float[Tensor, "*batch M"], steps: int) -> Float[Tensor, "*batch M"]:
+    """The state that many steps later; none before it is held."""
+    for _ in range(steps):
+        start = step(start)
+    return start
+
+
+@torch.no_grad()
 def orbit(step: Step, start: Float[Tensor, "*batch M"], steps: int) -> Float[Tensor, "T *batch M"]:
     """The start and the `steps` states after it."""
     states = [start]

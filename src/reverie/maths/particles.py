@@ -55,14 +55,22 @@ class Ancestry:
         self.variance[groups] += ((many * torch.softmax(log_w, 1).square().sum(1) - 1) / many).to(self.log_p)
 
     def finished(self, n: int, usable: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """n draws (n, B, T, N), log p(what was seen) (B,) of the equal mixture of `usable` members (S,), and its error (B,)."""
+        """n draws (n, B, T, N), log p(what was seen) (B,) of the equal mixture of `usable` members (S,), and its error (B,).
+
+        The error adds up what every weighing leaves to chance. That particles which were multiplied go on alike it does not know,
+        so that over many steps it is too small: at 100 of them it may be half of what it should be.
+        """
         members, batch, many = self.shape
         within = torch.log_softmax(self.log_w, 1).view(members, batch, many)
         self._count(torch.ones_like(self.log_p, dtype=torch.bool))
-        log_p = self.log_p.view(members, batch).masked_fill(~usable.unsqueeze(1), -torch.inf)
+        # What the others came to may be no number, which times a share of 0 is none either.
+        unusable = ~usable.unsqueeze(1)
+        within = within.masked_fill(unusable.unsqueeze(2), -torch.inf)
+        variance = self.variance.view(members, batch).masked_fill(unusable, 0.0)
+        log_p = self.log_p.view(members, batch).masked_fill(unusable, -torch.inf)
         mixed = torch.logsumexp(log_p, 0)
         share = (log_p - mixed).exp()
-        error = (share.square() * self.variance.view(members, batch)).sum(0).sqrt()
+        error = (share.square() * variance).sum(0).sqrt()
         told = mixed - usable.sum().to(mixed).log()
         if not n:
             return self.drawn[0].new_zeros(0), told, error

@@ -8,9 +8,10 @@ from torch import Tensor
 
 from reverie.core.errors import BadInput
 from reverie.core.shallow import Shallow
-from reverie.maths.chaos import lyapunov_spectrum, orbit
+from reverie.maths.chaos import after, lyapunov_spectrum, orbit
 from reverie.maths.cycles import cycles
 
+TRANSIENT = 3.0  # nats by which displacements may seem to grow though none does: on a torus, in skewed coordinates
 APERIODIC, DIVERGED = 0, -1  # in place of a period
 
 
@@ -62,18 +63,19 @@ def sweep(
     between which values attractors, or the number or stability of the fixed points, change.
 
     `longest`: period told from no period. `chaotic`: exponent, nats per step, above which an orbit without period is called
-    chaotic. A cycle whose basin holds none of the starts is not seen here; `cycles` looks for it.
+    chaotic, where `keep` steps are enough to tell it from the few nats by which displacements seem to grow on a torus. A cycle whose basin holds none of the starts is not seen here; `cycles` looks for it.
     """
     if len(values) != len(weights.A):
         raise BadInput(f"a sweep needs one map for each value, not {len(weights.A)} for {len(values)}")
     if keep < 2 * longest or settle < 1:
         raise BadInput(f"to tell a period of {longest} at least {2 * longest} settled steps are needed, not {keep}")
     weights = Shallow(*(part.detach().double() for part in weights))
-    z = orbit(weights.step, start.double().expand(len(values), *start.shape), settle)[-1]
+    z = after(weights.step, start.double().expand(len(values), *start.shape), settle)
     lyapunov = lyapunov_spectrum(weights.step, weights.jacobian, z, keep, count=1).squeeze(-1)
     states = orbit(weights.step, z, keep - 1).movedim(0, 2)  # (V, B, T, M)
     periods = _periods(states, longest)
     fixed = [_unstable(weights.member(i), z[i]) for i in range(len(values))]
+    chaotic = max(chaotic, TRANSIENT / keep)
     kinds = [_kinds(*row, chaotic) for row in zip(periods, lyapunov, strict=True)]
     changes = {}
     for i in range(len(values) - 1):

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from reverie.core.corruption import Corruption
+from reverie.core.corruption import Corruption, as_corruption
 from reverie.core.distributions import Factorised
 from reverie.core.errors import BadInput
 from reverie.core.model import Estimate, Model, Phase
@@ -46,6 +46,8 @@ class Innovations(Model):
         """Of examples (B, T, …) to time first, (T, hands, B / hands, …), and 0 where nothing was observed."""
         if inputs is None and self.inputs:
             raise BadInput("this machine was trained with inputs; give them at every step")
+        if self.inputs and inputs is not None and inputs.shape[1] < x.shape[1]:
+            raise BadInput(f"inputs of {inputs.shape[1]} steps cannot drive {x.shape[1]}; give those of every step")
         parts = (x if observed is None else torch.where(observed, x, 0.0), observed, inputs if self.inputs else None)
         first, *rest = (None if p is None else p.unflatten(0, (hands, -1)).movedim(2, 0).contiguous() for p in parts)
         assert first is not None
@@ -220,15 +222,14 @@ class Innovations(Model):
         members, batch = len(self.gain), x.shape[2]
         x, observed = (part.repeat_interleave(many, 2)[:, 0] for part in (x, observed))  # (T, B * many, N)
         inputs = None if inputs is None else inputs.repeat_interleave(many, 2)
-        r = self.disturbing(inputs)
+        r, corruption = self.disturbing(inputs), as_corruption(noise)
         ancestry = Ancestry(members, batch, many, x)
         pull = self.gain.view(1, -1, 1, 1).expand(len(x), -1, -1, -1)
         ours = follower(self.seen, self.cell, pull, self.drive(inputs), r)
         for t in range(len(x)):
             p = self.seen(ours.ahead()) if t else self.seen.first(x[0].expand(members, -1, -1))
             p = self.seen.disturbed(p, None if r is None else r[t])
-            seen = p.blurred(noise) if isinstance(noise, float) and noise else p
-            weight = (p if seen is None else seen).log_prob(x[t], observed[t])
+            weight = p.evidence(x[t], observed[t], corruption)
             drawn = p.fill(x[t].expand(members, -1, -1), observed[t].expand(members, -1, -1), noise)
             chosen = ancestry.grown(drawn, weight)
             if chosen is not None:
@@ -247,10 +248,14 @@ class Innovations(Model):
     ) -> Float[Tensor, "S B steps N"]:
         """Every member's own orbit, from what was seen first (B, N), or from wherever WARM free steps led: the mean of p(x_t | z_t),
         which neither noise nor nuisance disturbs; of a category the number of the most likely level, of an ordered one of the
-        median level. With inputs those of each step; without, under none."""
+        median level. With inputs those of each step (WARM steps before them are under none); without, under none."""
         warm = 0 if start is not None else WARM
-        x = self.seen.first(self.gain.new_zeros(1, self.space.shape[1])).sample() if start is None else start
-        z = self.seen.start(x.unsqueeze(0), None)
+        if warm and inputs is not None:
+            inputs = torch.cat([inputs.new_zeros(warm, *inputs.shape[1:]), inputs])
+        if start is None:
+            orbits = 1 if inputs is None else inputs.shape[2]
+            start = self.seen.first(self.gain.new_zeros(orbits, self.space.shape[1])).sample()
+        z = self.seen.start(start.unsqueeze(0), None)
         states = self.cell.orbit(z, warm + steps, None, self.drive(inputs))
         return self.seen(self.seen.felt(states, z.unsqueeze(0))[warm:]).mean.movedim(0, 2)
 
@@ -283,7 +288,7 @@ def turn(model: Model, loss: Float[Tensor, " S"], nats: Float[Tensor, " S"], res
             fine = fine & gradient.isfinite().flatten(1).all(1)
     if model.training:
         rested += (~fine).to(rested.dtype)
-    return Phase("all", None, report, [None if g is None else _only(g, fine) for g in found])
+    return Phase("all", None, report, [None if g is None else _only(g, fine) for g in found], ~fine)
 
 
 def _only(gradient: Tensor, fine: Tensor) -> Tensor:

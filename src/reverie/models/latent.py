@@ -89,7 +89,18 @@ class LatentModel(Labelled):
         if self.classes and given is None:  # a label for each draw: examples are repeated rather than draws
             many = self.with_labels(x, observed, n)
             found = self.repaired(many.x, many.observed, 1, noise, many.given, method)
-            return Repaired(found.draws.view(n, *x.shape), found.method)
+            return Repaired(
+                found.draws.view(n, *x.shape),
+                found.method,
+                *(  # of all draws of an example, the worst but for what is a share of them
+                    None if part is None else worst(part.view(n, -1))
+                    for part, worst in (
+                        (found.acceptance, lambda a: a.mean(0)),
+                        (found.r_hat, lambda r: r.amax(0)),
+                        (found.ess, lambda e: e.amin(0)),
+                    )
+                ),
+            )
         given = self.labels(len(x), given)
         if method == "importance":
             return importance_resampling(self, x, observed, n, RESAMPLED, noise, given)

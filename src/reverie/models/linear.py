@@ -35,6 +35,10 @@ class Linear(Model):
 
     Config = LinearConfig
     kinds = ("byte", "real")
+    mu: Tensor
+    axes: Tensor
+    variances: Tensor
+    noise: Tensor
 
     def __init__(self, config: LinearConfig, space: Space):
         super().__init__(config, space)
@@ -54,19 +58,19 @@ class Linear(Model):
     def solve(self, data: Any, config: TrainingConfig) -> None:
         if data.train.holes:
             raise BadInput(f"{data.name} has missing entries, which linear cannot learn from; use --model vae")
-        x = data.train.x().flatten(1).double()
+        x = data.train.x().flatten(1).to(self.mu)
         if len(x) < 2:
             raise BadInput(f"{data.name} has {len(x)} training examples; linear needs at least 2")
         n, dims = x.shape
         mu = x.mean(0)
         _, singular, axes = torch.linalg.svd(x - mu, full_matrices=False)
         spectrum, axes = singular.square() / n, axes.T
-        latent = self.config.latent or self._choose(data.valid.x().flatten(1).double() - mu, spectrum, axes)
+        latent = self.config.latent or self._choose(data.valid.x().flatten(1).to(mu) - mu, spectrum, axes)
         latent = min(latent, n - 1, dims - 1)
         self.mu, self.axes, self.variances = mu, axes[:, :latent].clone(), spectrum[:latent].clone()
         self.noise = self._left_over(spectrum, latent, dims)
         self.variances = self.variances.clamp(min=float(self.noise))
-        self.prior = StandardNormal(latent)
+        self.prior = StandardNormal(latent).to(mu.device)
         self.config = LinearConfig(latent)
 
     def _left_over(self, spectrum: Tensor, latent: int, dims: int) -> Tensor:
@@ -98,9 +102,12 @@ class Linear(Model):
         density = Gaussian(mean, scale.log(), len(self.space.shape))
         return Binned(density) if self.space.kind == "byte" else density
 
-    def encode(self, x: Tensor) -> Gaussian:
-        """p(z|x), exact: diagonal in the basis of principal axes."""
+    def encode(self, x: Tensor, observed: Tensor | None = None, given: Tensor | None = None) -> Gaussian:
+        """p(z|x), exact: diagonal in the basis of principal axes. Where not all was observed it is that of an example which has the
+        mean there, and no longer p(z | what was seen)."""
         centred = x.flatten(1).double() - self.mu
+        if observed is not None:
+            centred = torch.where(observed.flatten(1), centred, 0.0)
         mean = (centred @ self.weights) / self.variances
         return Gaussian(mean.to(x.dtype), (0.5 * (self.noise / self.variances).log()).to(x.dtype).expand_as(mean))
 
@@ -139,7 +146,7 @@ class Linear(Model):
     def _surprise_part(self, centred: Tensor, observed: Tensor) -> Tensor:
         # Marginal of a Gaussian: the same W without the rows of the missing entries; Woodbury keeps it Z by Z.
         part = self.weights[observed]
-        inner = torch.eye(part.shape[1], dtype=part.dtype) * self.noise + part.T @ part
+        inner = torch.eye(part.shape[1]).to(part) * self.noise + part.T @ part
         root = torch.linalg.cholesky(inner)
         along = torch.linalg.solve_triangular(root, (part.T @ centred).unsqueeze(1), upper=False).square().sum()
         count = len(centred)
@@ -158,12 +165,12 @@ class Linear(Model):
     def _repair_one(self, x: Tensor, observed: Tensor, n: int, noise: float) -> Tensor:
         known = observed.flatten()
         part, variance = self.weights[known], self.noise + noise**2
-        precision = torch.eye(part.shape[1], dtype=part.dtype) + part.T @ part / variance
+        precision = torch.eye(part.shape[1]).to(part) + part.T @ part / variance
         root = torch.linalg.cholesky(precision)
         centred = x.flatten()[known].double() - self.mu[known]
         mean = torch.cholesky_solve((part.T @ centred / variance).unsqueeze(1), root).squeeze(1)
         deviation = torch.linalg.solve_triangular(
-            root.T, torch.randn(len(mean), n, dtype=mean.dtype), upper=True
+            root.T, torch.randn(len(mean), n, dtype=mean.dtype, device=mean.device), upper=True
         )  # root^-T e has covariance precision^-1
         z = mean + deviation.T
         return self.decode(z.to(x.dtype)).fill(x.expand(n, *x.shape), observed, noise)

@@ -27,6 +27,7 @@ from reverie.nets.smoothing import parabolas, smoothing
 
 FAR = 1e3  # a state that is nowhere near data of about unit variance
 LONG = 5000  # free steps after which a member is known not to run away
+AT_ONCE = 100  # of them
 GAINS = (0.0, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0)  # of the filter, of which the best is kept
 EVERY = 10  # rounds between two looks at how errors grow
 
@@ -221,7 +222,9 @@ class Recurrent(Innovations):
         if self.recognition is not None:
             self.seen.guess.copy_(self.recognition.guess(self, x, observed, inputs))
         start = self.seen.start(x[0], None if observed is None else observed[0])
-        far = self.cell.orbit(start, LONG)[-1].abs().amax((1, 2))
+        for _ in range(LONG // AT_ONCE):  # the states of all steps at once would be gigabytes
+            start = self.cell.orbit(start, AT_ONCE)[-1]
+        far = start.abs().amax((1, 2))
         self.diverged.copy_(~(far < FAR))  # what is no number is far too
         pull = torch.ones_like(x[:, :, :1, :1]) if observed is None else observed.to(x.dtype)
         tried = [self._tried(gain * pull, x, observed, inputs) for gain in GAINS]

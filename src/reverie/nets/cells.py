@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from reverie.core.errors import BadInput
 from reverie.core.shallow import Shallow
-from reverie.nets.recurrence import Forcing, orbit
+from reverie.nets.recurrence import Forcing, lasting, orbit
 
 CellName = Literal["shallow", "clipped", "plrnn", "dendritic", "almost_linear", "gru"]
 KEPT = 0.9  # what a unit keeps of itself from step to step, at the start
@@ -197,7 +197,7 @@ class GRUCell(Cell):
         self, start: Tensor, steps: int, forcing: Forcing | None = None, drive: Tensor | None = None
     ) -> Float[Tensor, "T S B M"]:
         parts = *self.W.mT.unbind(1), *self.b.unsqueeze(2).unbind(1)
-        states, z = [], start
+        states, z, drive = [], start, lasting(drive, steps, start)
         for t in range(steps):
             z = self._step(z if forcing is None else forcing.pulled(z, t), *parts)
             z = z if drive is None else z + drive[t]

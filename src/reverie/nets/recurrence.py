@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from reverie.core.errors import BadInput
 from reverie.core.shallow import Shallow
 
 try:
@@ -98,6 +99,7 @@ def forward_sweep(
     drive: Float[Tensor, "T S B M"] | None = None,
 ) -> Swept:
     """z_{t+1} = F(pulled z_t) + drive_t from z_0 = `start`, for t = 0 … steps - 1."""
+    drive = lasting(drive, steps, start)
     if _compiled(weights, start):
         return Swept(*tiles.forward(weights, start, steps, forcing, drive))
     size = start.shape[-1]
@@ -118,6 +120,15 @@ def forward_sweep(
         if drive is not None:
             z += drive[t]
     return Swept(states, forced)
+
+
+def lasting(drive: Tensor | None, steps: int, start: Float[Tensor, "S B M"]) -> Float[Tensor, "T S B M"] | None:
+    """What drives the first `steps` steps of every state of `start`. Raises BadInput where it ends before them: compiled loops would read on."""
+    if drive is None:
+        return None
+    if len(drive) < steps:
+        raise BadInput(f"inputs of {len(drive)} steps cannot drive {steps}; give those of every step")
+    return drive[:steps].expand(steps, *start.shape)
 
 
 def _with_biases(weights: Shallow) -> tuple[Tensor, Tensor, Tensor]:
@@ -245,4 +256,5 @@ def orbit(
     drive: Float[Tensor, "T S B M"] | None = None,
 ) -> Float[Tensor, "T S B M"]:
     """The states after each step, differentiable for `weights`, `start`, `drive` and what pulls."""
+    drive = lasting(drive, steps, start)
     return _Orbit.apply(steps, forcing, start, drive, None if forcing is None else forcing.target, *weights)

@@ -37,7 +37,7 @@ def write_report(run: Run, data: Data, scores: list[Score]) -> Path:
     description = f"What a {run.config['model']} machine learned from {data.name}"
     page = document(f"Dreams of {data.name}", description, data.space.kind, title, el("main", *rest), "\n", end)
     path = run.place("report.html")
-    write_atomically(path, page.encode("utf-8"))
+    write_atomically(path, page.encode("utf-8", "backslashreplace"))
     return path
 
 
