@@ -17,9 +17,10 @@ from reverie.core.abilities import dream
 from reverie.core.model import Model
 from reverie.core.recipe import TrainingConfig
 from reverie.data import Data
+from reverie.files import write_atomically
 from reverie.models import MODELS
 from reverie.recording import record
-from reverie.run import Run, write_atomically
+from reverie.run import Run
 from reverie.train import begin
 from reverie.training import State, fabric_for, training
 

@@ -13,11 +13,12 @@ from reverie import fit, open_data
 from reverie.core.errors import BadInput
 from reverie.core.recipe import TrainingConfig
 from reverie.data import DataConfig
+from reverie.files import write_atomically
 from reverie.inputs import read
 from reverie.models.gan import GANConfig
 from reverie.models.recurrent import RecurrentConfig
 from reverie.models.vae import VAEConfig
-from reverie.run import Run, write_atomically
+from reverie.run import Run
 from tests.test_cli import call, refused
 
 QUICK = TrainingConfig(steps=2, batch=8)

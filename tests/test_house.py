@@ -9,7 +9,7 @@ import pytest
 SOURCE = Path(__file__).parent.parent / "src" / "reverie"
 FLOORS = [
     {"core"},
-    {"nets", "maths", "data", "optimisers"},
+    {"nets", "maths", "data", "optimisers", "files"},
     {"models"},
     {"training"},
     {"evaluation", "plots"},

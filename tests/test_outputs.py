@@ -9,7 +9,8 @@ import torch
 from reverie.core.errors import BadInput
 from reverie.core.space import Column
 from reverie.data.codecs import Table
-from reverie.data.tables import coded, read_sheet
+from reverie.data.sheets import read_sheet
+from reverie.data.tables import coded
 from reverie.outputs import repair_table, save_examples
 
 COLUMNS = (Column("age", "real"), Column("visits", "count"), Column("colour", "category", 3))

@@ -19,11 +19,12 @@ from reverie.core.errors import BadInput
 from reverie.core.recipe import TrainingConfig
 from reverie.data import Data, open_data
 from reverie.evaluation.sets import Judge
+from reverie.files import write_atomically
 from reverie.models.gan import GANConfig
 from reverie.models.linear import LinearConfig
 from reverie.models.vae import VAEConfig
 from reverie.recording import record
-from reverie.run import Run, write_atomically
+from reverie.run import Run
 from reverie.training import fabric_for
 
 BARS = open_data("bars", count=300)

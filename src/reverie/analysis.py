@@ -14,7 +14,9 @@ from reverie.data.codecs import Table
 from reverie.data.recordings import Recording, read_inputs, read_recording
 from reverie.data.scans import is_scan, repetition_time
 from reverie.evaluation.anatomy import Alone, Anatomy, alone, current, exponents, swept, taken_apart
-from reverie.inputs import File, Folder, Place, at_least, read_given, same_pace, seeded
+from reverie.files import as_json, write_atomically
+from reverie.flags import at_least
+from reverie.inputs import File, Folder, Place, read_given, same_pace, seeded
 from reverie.maths.chaos import kaplan_yorke
 from reverie.maths.cycles import Cycle
 from reverie.models.cohort import Cohort
@@ -25,7 +27,7 @@ from reverie.plots.curves import LIGHT, figure_png
 from reverie.progress import say
 from reverie.recording import write_npy
 from reverie.report.anatomy import page, told
-from reverie.run import Run, as_json, write_atomically
+from reverie.run import Run
 
 SHOWN = 6  # channels of a picture, at most
 

@@ -11,12 +11,12 @@ from reverie.core.model import Repairs, Tempers
 from reverie.data import BUILTIN, DataConfig
 from reverie.data.codecs import Table
 from reverie.evaluation.directions import label_directions
+from reverie.flags import at_least
 from reverie.inputs import (
     File,
     Folder,
     Place,
     able,
-    at_least,
     opened_with,
     read,
     read_given,

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import tyro
 
 from reverie.core.config import check
+from reverie.core.errors import BadInput
 
 
 def as_flags(config: Any) -> Any:
@@ -25,3 +26,9 @@ def as_flags(config: Any) -> Any:
 def from_flags(config: type, values: Any) -> Any:
     """The checked config whose values a command line gave."""
     return check(config(**dataclasses.asdict(values)))
+
+
+def at_least(value: float, least: float, flag: str) -> None:
+    """BadInput, naming the flag, where the value is less (or no number)."""
+    if not value >= least:
+        raise BadInput(f"{flag} is {value}; it must be at least {least}")

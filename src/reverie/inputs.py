@@ -15,7 +15,8 @@ from reverie.data import Data, DataConfig, open_data
 from reverie.data.codecs import TOP, Bits, Table
 from reverie.data.data import without_holes
 from reverie.data.pictures import is_picture, read_picture
-from reverie.data.tables import LARGEST, SUFFIXES, Sheet, coded, read_sheet
+from reverie.data.sheets import SUFFIXES, Sheet, read_sheet
+from reverie.data.tables import LARGEST, coded
 from reverie.progress import bar, say
 from reverie.run import SEEDS, Run
 
@@ -234,9 +235,3 @@ def seeded(seed: int) -> None:
     if not 0 <= seed <= SEEDS:
         raise BadInput(f"--seed is {seed}; it must be from 0 to {SEEDS}")
     torch.manual_seed(seed)
-
-
-def at_least(value: float, least: float, flag: str) -> None:
-    """BadInput, naming the flag, where the value is less (or no number)."""
-    if not value >= least:
-        raise BadInput(f"{flag} is {value}; it must be at least {least}")

@@ -18,14 +18,15 @@ from reverie.core.space import Space
 from reverie.data import Data
 from reverie.data.codecs import Bits, Codec, Table
 from reverie.data.data import without_holes
-from reverie.data.tables import Sheet, word, worded
+from reverie.data.sheets import Sheet
+from reverie.data.tables import word, worded
 from reverie.data.windows import Trial
 from reverie.evaluation import Score
+from reverie.files import write_atomically
 from reverie.maths.imputation import Repaired
 from reverie.plots.pictures import grid, png
 from reverie.progress import bar
 from reverie.recording import write_npy
-from reverie.run import write_atomically
 
 DRAWS = 100  # at least as many tell how sure the machine is of a cell
 AT_ONCE = 64  # rows

@@ -17,7 +17,8 @@ from reverie.core.errors import BadInput
 from reverie.core.model import Model
 from reverie.data import Data
 from reverie.evaluation.sets import Judge
-from reverie.run import Best, Run, as_json, whole_rows, write_atomically
+from reverie.files import as_json, whole_rows, write_atomically
+from reverie.run import Best, Run
 from reverie.training import Report, State, training, validate
 
 DREAMS = 64  # pictures of each frame of the film

@@ -1,10 +1,8 @@
 """The run folder: everything a trained machine is, in JSON and safetensors, read with suspicion."""
 
 import json
-import os
-import secrets
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,7 +11,6 @@ import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
-from torch import Tensor
 
 from reverie.core.config import from_json, to_json
 from reverie.core.errors import BadInput
@@ -22,36 +19,9 @@ from reverie.core.recipe import TrainingConfig
 from reverie.core.space import Space
 from reverie.data import Data, open_data
 from reverie.data.codecs import Codec, codec_from_json
+from reverie.files import as_json, at_rest, read_tensors, whole_rows, write_atomically
 from reverie.models import MODELS, made
 from reverie.training import State
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Puts `content` at `path` whole or not at all, through a link where it is one; BadInput where the folder or the disk refuses, or where
-    something lies there that is no file."""
-    try:
-        path = path.resolve()
-        if path.exists() and not path.is_file():
-            raise BadInput(f"cannot write {path}: it is no file; choose another place")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name[:200]}.{secrets.token_hex(4)}")
-        try:
-            with open(temporary, "xb") as file:  # with the rights that this user's new files have
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        raise BadInput(f"cannot write {path}: {error.strerror}; free space or choose another place") from error
-
-
-def as_json(value: Any) -> bytes:
-    """Readable JSON with a final newline."""
-    return (json.dumps(value, indent=2) + "\n").encode()
-
 
 BEST = "best.safetensors"
 SEEDS = 2**63 - 1  # the greatest there is
@@ -281,16 +251,16 @@ class Run:
             raise BadInput(f"{path} is damaged; delete it, or use another copy of the run") from error
 
     def save_model(self, model: Model) -> None:
-        write_atomically(self.folder / "model.safetensors", save(_at_rest(model.state_dict())))
+        write_atomically(self.folder / "model.safetensors", save(at_rest(model.state_dict())))
 
     def save_best(self, model: Model, best: Best) -> None:
         about = {"reverie": json.dumps(best._asdict())}
-        write_atomically(self.folder / BEST, save(_at_rest(model.state_dict()), about))
+        write_atomically(self.folder / BEST, save(at_rest(model.state_dict()), about))
 
     def save_state(self, state: State) -> None:
         # One file, so that no kill can separate the weights from the round they belong to.
         about = {"reverie": json.dumps({"step": state.step})}
-        write_atomically(self.folder / "state" / "checkpoint.safetensors", save(_at_rest(state.tensors()), about))
+        write_atomically(self.folder / "state" / "checkpoint.safetensors", save(at_rest(state.tensors()), about))
 
     @property
     def kept(self) -> int:
@@ -309,28 +279,3 @@ class Run:
         except (KeyError, ValueError, RuntimeError, TypeError) as error:
             raise BadInput(f"{path} does not belong to this run; delete state/ to start it anew") from error
         return True
-
-
-def whole_rows(lines: Iterable[str]) -> Iterator[str]:
-    """The lines of a log up to the first that is torn."""
-    for line in lines:
-        try:
-            row = json.loads(line)
-        except ValueError:
-            return
-        if not isinstance(row, dict) or type(row.get("step")) is not int:
-            return
-        yield line
-
-
-def _at_rest(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
-
-
-def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The tensors and the metadata of a safetensors file; BadInput if it is not a whole one."""
-    try:
-        with safe_open(path, "pt") as file:
-            return {name: file.get_tensor(name).clone() for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise BadInput(f"{path} is damaged: {str(error).splitlines()[0]}; use another copy of the run") from error

@@ -16,13 +16,13 @@ from reverie.core.errors import BadInput
 from reverie.core.recipe import TrainingConfig
 from reverie.data import Data, DataConfig, at_home, open_data
 from reverie.evaluation import evaluate, to_json
-from reverie.flags import as_flags, from_flags
-from reverie.inputs import at_least
+from reverie.files import as_json, write_atomically
+from reverie.flags import as_flags, at_least, from_flags
 from reverie.models import MODELS, made
 from reverie.progress import bar, say, training_bar
 from reverie.recording import record
 from reverie.report import write_report
-from reverie.run import BEST, SEEDS, Run, as_json, write_atomically
+from reverie.run import BEST, SEEDS, Run
 from reverie.training import State, fabric_for, reduce, rounds_in
 
 

@@ -15,15 +15,18 @@ from reverie.core.errors import BadInput
 from reverie.core.model import Surprised
 from reverie.data import Data, DataConfig, used_by
 from reverie.data.codecs import Standard, Table
-from reverie.data.tables import SUFFIXES, open_like
+from reverie.data.sheets import SUFFIXES
+from reverie.data.tables import open_like
 from reverie.evaluation import evaluate as measure
 from reverie.evaluation import from_json, to_json
-from reverie.inputs import Folder, Place, able, at_least, examples, opened_with, same_pace, seeded, with_holes
+from reverie.files import as_json, write_atomically
+from reverie.flags import at_least
+from reverie.inputs import Folder, Place, able, examples, opened_with, same_pace, seeded, with_holes
 from reverie.models.labelled import Labelled
 from reverie.outputs import as_text, cell, writable, write_csv
 from reverie.progress import bar, say
 from reverie.report import write_report
-from reverie.run import Run, as_json, write_atomically
+from reverie.run import Run
 
 
 def surprise(

@@ -12,8 +12,9 @@ from reverie.core.errors import BadInput
 from reverie.core.space import Column, Space
 from reverie.data import open_data
 from reverie.data.codecs import codec_from_json
+from reverie.data.sheets import read_sheet
 from reverie.data.splitting import content_hash, split_by_content
-from reverie.data.tables import open_like, read_sheet, worded
+from reverie.data.tables import open_like, worded
 
 RNG = np.random.default_rng(0)
 

@@ -144,7 +144,7 @@ def test_an_inversion_knows_no_chance_and_no_portions(monkeypatch):
     gan = GAN(
         dataclasses.replace(STYLED, inversion=6), Space((1, 8, 8), "byte")
     )  # its generator throws dice at every block
-    gan.generator.blocks[0][0].strength.data.fill_(0.5)
+    gan.generator.scales[0].blocks[0].strength.data.fill_(0.5)
     x, observed = gan.sample(5), torch.rand(5, 1, 8, 8) < 0.7
     before = torch.random.get_rng_state()
     whole = gan.invert(x, observed)

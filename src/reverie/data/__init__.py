@@ -17,8 +17,9 @@ from reverie.data.folders import Progress, decode_folder
 from reverie.data.hub import open_hub
 from reverie.data.recordings import ARRAYS, open_recording
 from reverie.data.scans import is_scan, is_spikes
+from reverie.data.sheets import SUFFIXES
 from reverie.data.systems import bursting_neuron, lorenz, lorenz96, rossler
-from reverie.data.tables import SUFFIXES, open_table
+from reverie.data.tables import open_table
 from reverie.data.toys import bars, grid, kirby, rings, shifter
 
 TOYS: dict[str, Callable[[DataConfig], Data]] = {

@@ -14,7 +14,8 @@ from reverie.data.config import DataConfig
 from reverie.data.data import Data
 from reverie.data.scans import is_scan, is_spikes, read_scan, read_spikes, repetition_time
 from reverie.data.series import from_trials
-from reverie.data.tables import Sheet, as_number, as_they_are, asked, coded, listed, read_sheet
+from reverie.data.sheets import Sheet, as_number, read_sheet
+from reverie.data.tables import as_they_are, asked, coded, listed
 from reverie.data.windows import Trial
 
 ARRAYS = (".npy", ".npz")

@@ -7,10 +7,11 @@ import torch
 
 from reverie.data import Data
 from reverie.evaluation import Score
+from reverie.files import write_atomically
 from reverie.report import dreams, layers, motion, records, senses, styles, world
 from reverie.report.page import Html, document, el
 from reverie.report.scene import Scene
-from reverie.run import Run, write_atomically
+from reverie.run import Run
 
 __all__ = ["write_report"]
 
