@@ -9,7 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
-from reverie import fit, open_data
+from reverie import fit, open_data, recording, train
+from reverie.cli import main
 from reverie.core.errors import BadInput
 from reverie.core.recipe import TrainingConfig
 from reverie.data import DataConfig
@@ -231,3 +232,20 @@ def test_crossed_pictures_of_two_channels_are_told_before_they_are_made(tmp_path
     fit(str(tmp_path / "x.npy"), "gan", config=GANConfig(latent=2, width=4), training=QUICK, out=tmp_path / "g")
     assert "no pictures that could be shown" in refused(capsys, "dream", tmp_path / "g")
     call(capsys, "dream", tmp_path / "g", "-n", 3, "--out", tmp_path / "g.npy")
+
+
+def test_ctrl_c_tells_what_is_kept(tmp_path, capsys, monkeypatch):
+    def stopped(run, data, fabric):
+        for report in recording.record(run, data, fabric):
+            if report.step == 25:
+                raise KeyboardInterrupt
+            yield report
+
+    monkeypatch.setattr(train, "record", stopped)
+    for seldom, kept in ((1e9, "no round was kept yet"), (0.0, "round 25 of 40 and all before it are kept")):
+        monkeypatch.setattr(recording, "SAVE_EVERY", seldom)
+        folder = tmp_path / f"{seldom}"
+        with pytest.raises(SystemExit) as done:
+            main(["train", "digits", "--steps", "40", "--out", str(folder), "--model.width", "8", "--threads", "1"])
+        assert done.value.code == 130
+        assert kept in capsys.readouterr().err

@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import save
 
-from reverie import recording
+from reverie import files, recording
 from reverie import run as run_module
 from reverie.core.errors import BadInput
 from reverie.core.recipe import TrainingConfig
@@ -220,7 +220,7 @@ def test_nothing_is_left_half_written_where_the_disk_refuses(tmp_path, monkeypat
     def full(handle: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(run_module.os, "fsync", full)
+    monkeypatch.setattr(files.os, "fsync", full)
     with pytest.raises(BadInput, match="No space left"):
         write_atomically(target, b"new and longer")
     assert target.read_bytes() == b"old"
