@@ -146,9 +146,9 @@ def forecast(
     seeded(seed)
     seen = codec.to_model(torch.from_numpy(past)).unsqueeze(0).to(model.gain)
     draws = np.asarray(codec.to_world(model.forecast(seen, steps, n, pushed)[:, 0]).double())  # (n, steps, N)
-    if place.suffix == ".npy":
+    if place.suffix.lower() == ".npy":
         write_npy(place, draws)
-    elif place.suffix == ".png":
+    elif place.suffix.lower() == ".png":
         columns = opened.space.columns
         shown = [i for i in range(past.shape[1]) if not columns or columns[i].kind != "category"][:SHOWN]
         if not shown:

@@ -15,7 +15,7 @@ from torch import Tensor
 from reverie.core.errors import BadInput
 from reverie.core.model import Repairs
 from reverie.core.space import Space
-from reverie.data import Data
+from reverie.data import Data, at_home
 from reverie.data.codecs import Bits, Codec, Table
 from reverie.data.data import without_holes
 from reverie.data.sheets import Sheet
@@ -37,7 +37,7 @@ PARTS = ("to train", "to validate", "to test")
 def repair_table(model: Repairs, codec: Table, sheet: Sheet, raw: Tensor, n: int, out: Path) -> list[Path]:
     """Writes `n` completed tables of a sheet, whose cells are `raw` (rows, D) in world units: OUT-1.csv …
     and OUT-uncertainty.csv. Cells that were there keep their text."""
-    if out.suffix != ".csv":
+    if out.suffix.lower() != ".csv":
         raise BadInput(f"cannot write {out.name}: a repaired table needs a name that ends in .csv")
     x, observed = without_holes(codec.to_model(raw))
     broken = (~observed).any(1).nonzero().flatten()
@@ -85,8 +85,8 @@ def write_csv(path: Path, lines: Sequence[Sequence[Any]], delimiter: str = ",") 
 def writable(out: str, suffixes: Sequence[str], *read: str) -> Path:
     """The place to write to; BadInput, before any work is done, where its name does not end as it must, where no file can be put there, or
     where one of the files that are `read` lies."""
-    path = Path(out).expanduser()
-    if suffixes and path.suffix.lower() not in suffixes:
+    path = at_home(out)
+    if path.suffix.lower() not in suffixes:
         raise BadInput(f"cannot write {path.name}: give --out a name that ends in {' or '.join(suffixes)}")
     try:
         if path.exists() and not path.is_file():

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from reverie.core.errors import BadInput
 from reverie.core.model import Surprised
-from reverie.data import Data, DataConfig, used_by
+from reverie.data import Data, DataConfig, at_home, used_by
 from reverie.data.codecs import Standard, Table
 from reverie.data.sheets import SUFFIXES
 from reverie.data.tables import open_like
@@ -202,7 +202,7 @@ def _opened_like(run: Run, source: str) -> Data:
     spec = dict(run.config["data"]["spec"])
     if run.space.is_series:
         spec["window"] = run.space.shape[0]
-    if run.space.is_picture and Path(source).expanduser().is_dir():
+    if run.space.is_picture and at_home(source).is_dir():
         spec |= {"size": tuple(run.space.shape[1:]), "colour": "grey" if run.space.shape[0] == 1 else "rgb"}
     window = spec.get("window")
     used = used_by(source, DataConfig(window=window)) & {

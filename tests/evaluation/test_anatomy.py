@@ -56,7 +56,7 @@ def test_the_value_a_sweep_passes_is_that_of_the_machine():
     assert current(system, 1, "A[0,0]") == 0.25
     assert current(system, 0, "A[0, 1]") == 0.0
     assert current(system, 0, "input[0]") == 0.3
-    system.model.cell.h1.data.fill_(0.5) if hasattr(system.model.cell, "h1") else system.model.cell.h.data.fill_(0.5)
+    system.model.cell.h.data.fill_(0.5)
     assert current(system, 1, "h1[0]") == pytest.approx(0.5)  # without what the input adds
     found = swept(system, 1, "h1[0]", torch.tensor([0.0, 0.5]))
     torch.testing.assert_close(found.states[:, 0, -1, 0], torch.tensor([0.9, 1.4]).double() / 0.75)

@@ -126,8 +126,9 @@ class Scale(nn.Module):
         self.blocks = nn.ModuleList(StyledBlock(here.width, style, blocks, noise) for _ in range(depth))
         self.exits = nn.ModuleList(StyledRise(*pair, style) for pair in pairwise(steps))
         self.paint = Modulated(last.width, colours, 3, style, demodulated=False)
-        self.larger = nn.Sequential(*(Resampled(step.size) for step in steps))
-        self.smaller = nn.Sequential(*(Resampled() for _ in steps))
+        coarser = steps if before else []
+        self.larger = nn.Sequential(*(Resampled(step.size) for step in coarser))
+        self.smaller = nn.Sequential(*(Resampled() for _ in coarser))
 
     def forward(self, h: Tensor, picture: Tensor | None, styles: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         if self.entry is not None:
