@@ -115,7 +115,7 @@ def test_alterations_leave_a_known_share_alone_and_let_gradients_pass():
     assert altered(x, 0.0) is x
     y = altered(x, 0.3)
     alone = (y == x).flatten(1).all(1).float().mean().item()
-    assert alone == pytest.approx(0.7**2, abs=0.04)  # neither moved nor lit
+    assert alone == pytest.approx(0.7**3, abs=0.04)  # neither moved nor lit nor cut
     (gradient,) = torch.autograd.grad(y.sum(), x)
     assert gradient.isfinite().all()
     assert gradient.flatten(1).abs().sum(1).min() > 0
@@ -124,4 +124,18 @@ def test_alterations_leave_a_known_share_alone_and_let_gradients_pass():
 
 def test_what_is_lit_and_moved_at_no_strength_is_what_it_was():
     x = torch.rand(4, 3, 6, 5)
-    torch.testing.assert_close(altered(x, 1.0, TrainingConfig()), x)
+    torch.testing.assert_close(altered(x, 1.0, TrainingConfig(), cut=0.0), x)
+
+
+def test_what_is_taken_out_is_an_oblong_of_known_size_that_can_lie_anywhere():
+    shape = 2000, 1, 12, 8
+    out = altered(torch.ones(shape), 1.0, TrainingConfig(), cut=0.5) == 0
+    rows, columns = out.any(3).sum(2), out.any(2).sum(2)
+    assert torch.equal(out.sum((2, 3)), rows * columns)  # all of the oblong, and nothing else
+    assert rows.max() == 6
+    assert columns.max() == 4
+    assert (rows[:, 0] == 6).float().mean().item() == pytest.approx(
+        7 / 12, abs=0.04
+    )  # the centre between 2.5 and 9.5 of 12
+    assert torch.allclose(out.float().mean(0), out.flip(2, 3).float().mean(0), atol=0.05)
+    assert out.float().mean(0).amin() > 0.05

@@ -25,12 +25,13 @@ def augment(x: Tensor, config: TrainingConfig, kind: Kind = "byte") -> Tensor:
     return snap(_lit(x, config.light) if config.light else x)
 
 
-WILD = TrainingConfig(zoom=0.15, shift=0.1, turn=0.1, light=0.25)
+WILD = TrainingConfig(zoom=0.15, shift=0.1, turn=0.1, warp=0.05, light=0.25)
+CUT = 0.5  # of the height and the width is what is taken out of a picture
 
 
-def altered(x: Tensor, share: float, config: TrainingConfig = WILD) -> Tensor:
-    """That share of the pictures (B, C, H, W) moved and turned as `config` says, and independently that share lit; the rest as
-    they are. Gradients pass, and no picture is snapped.
+def altered(x: Tensor, share: float, config: TrainingConfig = WILD, cut: float = CUT) -> Tensor:
+    """That share of the pictures (B, C, H, W) moved, turned and bent as `config` says, independently that share lit, and of that share an
+    oblong, `cut` of their height and width, taken out (Zhao, Liu, Lin, Zhu & Han 2020, arXiv 2006.10738); the rest as they are. Gradients pass, and no picture is snapped.
 
     Both of two sets may be shown to a critic so: as long as some pictures stay as they are, dreams that are altered are as
     the altered real ones only where dreams are as the real ones (Karras et al. 2020, arXiv 2006.06676).
@@ -39,7 +40,17 @@ def altered(x: Tensor, share: float, config: TrainingConfig = WILD) -> Tensor:
         return x
     moved = F.grid_sample(x, _grid(x, config), padding_mode="reflection", align_corners=False)
     x = torch.where(_chosen(x, share), moved, x)
-    return torch.where(_chosen(x, share), _lit(x, config.light), x)
+    x = torch.where(_chosen(x, share), _lit(x, config.light), x)
+    return torch.where(_chosen(x, share) & _window(x, cut), 0.0, x)
+
+
+def _window(x: Tensor, cut: float) -> Tensor:
+    """(B, 1, H, W) whether a pixel is in an oblong of `cut` times the height and width, whose centre is anywhere in the picture."""
+    b, _, height, width = x.shape
+    down = torch.arange(0.5, height, device=x.device).view(1, 1, -1, 1)
+    across = torch.arange(0.5, width, device=x.device).view(1, 1, 1, -1)
+    y, z = (side * torch.rand(b, 1, 1, 1, device=x.device) for side in (height, width))
+    return ((down - y).abs() < cut * height / 2) & ((across - z).abs() < cut * width / 2)
 
 
 def _chosen(x: Tensor, share: float) -> Tensor:

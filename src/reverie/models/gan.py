@@ -129,7 +129,8 @@ class GAN(Model):
         adam = TrainingConfig(beta1=0.0, beta2=0.99, batch=32, rate=1e-3, final=0.1, average=0.05)
         if space.is_picture:
             few, large = count < FEW, space.dims > SMALL
-            gamma = 3.0 if large else 1.0  # the penalty that a critic needs grows with the picture
+            # The penalty that a critic needs grows with the picture, and is larger where it would soon know all by heart.
+            gamma = (3.0 if large else 1.0) * (3.0 if few else 1.0)
             config = GANConfig(fold=2 if large else 1, augment=0.8 if few else 0.0, gamma_real=gamma, gamma_fake=gamma)
             return config, replace(adam, mirror=few)
         return GANConfig(latent=16, width=128, depth=3), replace(adam, batch=64)
