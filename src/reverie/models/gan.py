@@ -48,7 +48,7 @@ class GANConfig:
     style: bool = knob(False, "pictures: a mapping network, and a style at every layer of the generator")
     style_width: int = knob(64, "numbers in a style", low=1)
     mapping: int = knob(2, "layers of the mapping network", low=1)
-    mixing: float = knob(0.9, "share of dreams in training whose fine layers have another style", low=0.0, high=1.0)
+    mixing: float = knob(0.5, "share of dreams in training whose fine layers have another style", low=0.0, high=1.0)
     noise: bool = knob(False, "a styled generator adds noise at every block")
     psi: float = knob(1.0, "dreams for the eye keep to that share of a style's distance from the mean", low=0.0)
     gamma_real: float = knob(1.0, "penalty on the critic's slopes at real examples (R1)", low=0.0)

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from reverie.nets.adversaries import GAIN, Resampled, Step, act, climb, convolution
 
 TINY = 1e-8
+NECK = 4  # channels that a scale hears of the coarser ones
 SLOW = 0.01
 DRAWS = 4096  # of z, of which the centre of the styles is the mean
 
@@ -91,8 +92,8 @@ class StyledBlock(nn.Module):
 
 
 class StyledRise(nn.Module):
-    """From one step to the next, which is about twice as large: channels are blended by a modulated convolution of one place, so that
-    nothing reaches a finer scale which the styles there have no say in, and are interpolated."""
+    """From one step to the next, which is about twice as large: channels are blended by a modulated convolution of one place and
+    interpolated."""
 
     def __init__(self, before: Step, step: Step, style: int):
         super().__init__()
@@ -100,6 +101,21 @@ class StyledRise(nn.Module):
 
     def forward(self, h: Tensor, w: Tensor) -> Tensor:
         return self.larger(self.blend(h, w))
+
+
+class Neck(nn.Module):
+    """h (B, C, H, W) of one step -> that of the next, which is about twice as large, by way of NECK channels and with a
+    constant of its own. What is finer thus hears of coarser scales where things are, and has to ask its own styles how they look:
+    were it told all, the coarse styles would settle the fine structure too."""
+
+    def __init__(self, before: Step, step: Step, style: int):
+        super().__init__()
+        self.down, self.larger = Modulated(before.width, NECK, 1, style), Resampled(step.size)
+        self.up = Modulated(NECK, step.width, 3, style)
+        self.constant = nn.Parameter(torch.randn(1, step.width, *step.size))
+
+    def forward(self, h: Tensor, w: Tensor) -> Tensor:
+        return self.constant + GAIN * self.up(self.larger(self.down(h, w)), w)
 
 
 class Scale(nn.Module):
@@ -122,7 +138,7 @@ class Scale(nn.Module):
     ):
         super().__init__()
         here, last = steps[0], steps[-1]
-        self.entry = StyledRise(before, here, style) if before else None
+        self.entry = Neck(before, here, style) if before else None
         self.blocks = nn.ModuleList(StyledBlock(here.width, style, blocks, noise) for _ in range(depth))
         self.exits = nn.ModuleList(StyledRise(*pair, style) for pair in pairwise(steps))
         self.paint = Modulated(last.width, colours, 3, style, demodulated=False)
@@ -147,7 +163,7 @@ class Scale(nn.Module):
 class StyleGenerator(nn.Module):
     """z (B, Z) -> w by a mapping network -> a style for each of L layers -> pictures (B, C, H, W) in model units.
 
-    The coarsest h is a learned constant: all that differs between pictures comes from the styles. `fold` as for `climb`.
+    The coarsest h is a learned constant, as is what every finer scale adds: all that differs between pictures comes from the styles. `fold` as for `climb`.
 
     >>> net = StyleGenerator((3, 9, 12), latent=5, width=4, depth=1, style=6, mapping=2, noise=False)
     >>> styles = net.styles(torch.randn(2, 5))
