@@ -113,3 +113,9 @@ def test_every_style_is_heard():
 def test_the_gain_makes_up_for_the_rectifier():
     h = torch.randn(100_000)
     assert (GAIN * F.leaky_relu(h, 0.2)).square().mean().item() == pytest.approx(1, abs=0.02)
+
+
+@pytest.mark.parametrize(("size", "depth", "coarse", "layers"), [(24, 1, 2, 6), (48, 2, 8, 16), (6, 1, 1, 2)])
+def test_coarse_layers_are_those_of_the_coarser_half_of_the_scales(size, depth, coarse, layers):
+    net = StyleGenerator((1, size, size), latent=3, width=4, depth=depth, style=5, mapping=1, noise=False)
+    assert (net.coarse, net.layers) == (coarse, layers)

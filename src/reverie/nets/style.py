@@ -195,6 +195,11 @@ class StyleGenerator(nn.Module):
             for coarser, part in zip(before, parts, strict=True)
         )
 
+    @property
+    def coarse(self) -> int:
+        """How many of the layers settle coarse things: those of the coarser half of the scales; of a single scale, half."""
+        return self.each * (len(self.scales) // 2) or self.layers // 2
+
     def styles(self, z: Float[Tensor, "B Z"]) -> Float[Tensor, "B L S"]:
         return self.mapping(z).unsqueeze(1).expand(-1, self.layers, -1)
 

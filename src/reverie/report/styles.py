@@ -41,14 +41,14 @@ def mixing(scene: Scene) -> Html | None:
     if model is None or not isinstance(model.generator, StyleGenerator) or model.generator.layers < 2:
         return None
     coarse, fine = model.styles(PARENTS, 0.85), model.styles(PARENTS, 0.85)
-    half = (model.generator.layers + 1) // 2
+    first = model.generator.coarse
     blank = np.full_like(scene.paint(model.imagine(fine[:1])), 255)
     shown = {"coarse, fine": np.concatenate([blank, scene.paint(model.imagine(fine))])}
     for i in range(PARENTS):
         one = coarse[i : i + 1].expand(PARENTS, -1, -1)
-        row = torch.cat([model.imagine(coarse[i : i + 1]), model.mix(one, fine, half)])
+        row = torch.cat([model.imagine(coarse[i : i + 1]), model.mix(one, fine, first)])
         shown[f"{i + 1}"] = scene.paint(row)
-    caption = f"Each picture takes the styles of the first {half} layers, which settle coarse things, from the dream at its left, and those of the other {model.generator.layers - half} from the dream above it."
+    caption = f"Each picture takes the styles of the first {first} layers, which settle coarse things, from the dream at its left, and those of the other {model.generator.layers - first} from the dream above it."
     return section(
         "mixing", "Crossing two dreams", figure(rows(shown, "a table of crossed dreams", scene.scale), caption)
     )
