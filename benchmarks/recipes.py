@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from learn import learned, rounds_within, starts
+from learn import digest, learned, rounds_within, starts
 from PIL import Image
 from table import WORK, say, write
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from reverie.core.distributions import Gaussian
 from reverie.core.model import Batch
-from reverie.maths.bounds import log_weights
+from reverie.maths.bounds import log_weights, weigh
 from reverie.maths.objectives import bound_of, surrogate
 from tests.maths.known import Known
 
@@ -65,6 +65,23 @@ def test_what_is_told_is_the_bound_whatever_the_weight(x, objective, draws, repe
             assert abs(told - bound) < error
         else:
             torch.testing.assert_close(told, bound)
+
+
+def test_the_loss_weighs_what_the_posterior_costs(x):
+    model, weight = Tuned(0.3, 1.4), 0.3
+    torch.manual_seed(0)
+    q = model.encode(x)
+    found = weigh(model, q, q.sample(6), x)
+    log_w = found.log_likelihood + weight * (found.log_prior - found.log_q)
+    truths = {
+        "elbo": weight * model.prior.kl(q, q.mean).mean(0).sum() - found.log_likelihood.mean(),
+        "stl": -log_w.mean(),
+        "iwae": -bound_of(log_w.view(2, 3, 4)).mean(),
+    }
+    for objective, truth in truths.items():
+        torch.manual_seed(0)
+        loss = surrogate(model, model.encode(x), Batch(x), objective, 3, 2, weight).loss
+        torch.testing.assert_close(loss, truth)
 
 
 def test_at_the_posterior_the_better_gradients_have_no_variance(x):

@@ -1,5 +1,6 @@
 import copy
 import dataclasses
+import math
 
 import pytest
 import torch
@@ -68,12 +69,46 @@ def test_a_single_example_is_shown_to_both():
     assert all(loss.isfinite() for loss in told)
 
 
-def test_an_untaught_critic_is_worth_what_it_says():
-    gan = GAN(SMALL, Space((2,), "real"))
+LOG2 = math.log(2)
+
+
+@pytest.mark.parametrize(
+    ("game", "prices"), [("relativistic", (LOG2, LOG2)), ("classic", (2 * LOG2, LOG2)), ("hinge", (2.0, 0.0))]
+)
+def test_an_untaught_critic_is_worth_what_the_game_says(game, prices):
+    gan = GAN(dataclasses.replace(SMALL, game=game), Space((2,), "real"))
     for p in gan.critic.parameters():
         p.data.zero_()
-    for phase in gan.phases(Batch(torch.randn(8, 2)), 0):
-        assert phase.loss.item() == pytest.approx(0.693147, abs=1e-5)
+    found = [phase.loss.item() for phase in gan.phases(Batch(torch.randn(8, 2)), 0)]
+    assert found == pytest.approx(prices, abs=1e-5)
+
+
+def test_dreams_for_the_eye_keep_to_the_psi_of_the_settings():
+    gan = GAN(dataclasses.replace(SMALL, psi=0.0), Space((1, 8, 8), "byte"))
+    timid, bold = gan.dream(4), gan.sample(4)
+    assert (timid == timid[:1]).all()
+    assert not (bold == bold[:1]).all()
+
+
+def test_so_many_dreams_are_crossed_in_training(monkeypatch):
+    shares = []
+    monkeypatch.setattr(family, "crossed", lambda a, b, share: shares.append(share) or a)
+    for mixing in (0.3, 0.0):
+        gan = GAN(dataclasses.replace(SMALL, style=True, mixing=mixing), Space((1, 16, 16), "byte"))
+        list(gan.phases(Batch(torch.zeros(4, 1, 16, 16)), 0))
+    assert shares == [0.3, 0.3]  # those the critic learns by, and those the generator does
+
+
+def test_a_repair_is_like_what_was_seen():
+    """Of what the generator can make: each draw is sought until it agrees with what was seen, noise or not."""
+    torch.manual_seed(0)
+    gan = GAN(dataclasses.replace(SMALL, inversion=100), Space((1, 8, 8), "byte"))
+    observed = torch.zeros(1, 8, 8, dtype=torch.bool)
+    observed[:, :4] = True
+    x, others = gan.sample(3), gan.sample(200)
+    draws = gan.repair(x, observed.expand_as(x), 4, 0.2)
+    off = (draws - x)[..., observed].square().mean()
+    assert off < 0.03 * (others[:, None] - x)[..., observed].square().mean()
 
 
 def test_dreams_take_the_mean_and_the_spread_of_what_was_seen():

@@ -63,7 +63,12 @@ def test_the_kl_of_the_groups_is_the_mean_log_ratio(ladder, x):
 
 
 def test_what_is_told_is_the_bound(ladder, x):
-    for changes in ({}, {"warmup": 100}, {"free_bits": 50.0}, {"objective": "iwae", "draws": 4}):
+    for changes in (
+        {},
+        {"warmup": 100},
+        {"free_bits": 50.0},
+        {"objective": "iwae", "draws": 4},
+    ):  # the loss, too, is what was asked for
         model = LadderVAE(dataclasses.replace(ladder.config, **changes), ladder.space).double()
         model.load_state_dict(ladder.state_dict())
         q = model.encode(x)
@@ -73,6 +78,10 @@ def test_what_is_told_is_the_bound(ladder, x):
         found, kl = ladder.weigh(q, torch.randn(model.config.draws, 3, q.size).double(), x)
         told = found.log_likelihood - kl.sum(-1) if model.config.draws == 1 else found.log_w.logsumexp(0) - math.log(4)
         torch.testing.assert_close(phase.report, -told.mean(), rtol=1e-4, atol=1e-4)
+        weight = 1 / 100 if model.config.warmup else 1.0
+        charged = kl.mean((0, 1)).clamp(min=model.config.free_bits).sum()
+        loss = weight * charged - found.log_likelihood.mean() if model.config.draws == 1 else -told.mean()
+        torch.testing.assert_close(phase.loss, loss, rtol=1e-4, atol=1e-4)
 
 
 def test_labels_change_pictures_and_what_is_perceived():

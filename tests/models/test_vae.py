@@ -7,7 +7,10 @@ from reverie.core.model import Batch
 from reverie.core.recipe import TrainingConfig
 from reverie.core.space import Space
 from reverie.data import open_data
+from reverie.maths.bounds import log_weights
+from reverie.maths.objectives import bound_of
 from reverie.models.vae import VAE, VAEConfig
+from reverie.nets.posteriors import FlowPosterior
 from reverie.training import State, fabric_for, training
 
 
@@ -22,12 +25,33 @@ def test_the_reported_bound_is_the_bound_whatever_is_differentiated():
     assert torch.stack(reports).std() < 1e-6
 
 
+def test_what_is_differentiated_is_what_was_asked_for():
+    x = torch.randint(2, (32, 1, 3, 3)).float()
+
+    def phase(**changes):
+        torch.manual_seed(5)
+        model = VAE(VAEConfig(latent=2, width=8, prior="normal", **changes), Space((1, 3, 3), "bit"))
+        torch.manual_seed(6)
+        return model, next(iter(model.phases(Batch(x), 0)))
+
+    model, plain = phase()
+    kl, base = model.prior.kl(q := model.encode(x), q.mean).mean(0).sum().item(), plain.loss.item()
+    assert phase(beta=0.2)[1].loss.item() == pytest.approx(base - 0.8 * kl, abs=1e-5)
+    assert phase(warmup=1000)[1].loss.item() == pytest.approx(base - 0.999 * kl, abs=1e-5)
+    assert phase(free_bits=50.0)[1].loss.item() == pytest.approx(base - kl + 100, abs=1e-4)  # two latents
+    for objective, draws, repeats in (("iwae", 5, 1), ("iwae", 2, 3), ("dreg", 5, 3), ("stl", 4, 1)):
+        model, found = phase(objective=objective, draws=draws, repeats=repeats)
+        torch.manual_seed(6)
+        log_w = log_weights(model, x, draws * repeats).detach()
+        truth = log_w.mean(0) if objective == "stl" else bound_of(log_w.view(repeats, draws, -1))
+        torch.testing.assert_close(found.report, -truth.mean())
+    assert isinstance(phase(posterior="flow")[0].posterior, FlowPosterior)
+
+
 def test_the_bound_is_the_mean_log_weight():
     """Analytic KL and sampled log-ratio have the same mean."""
     model = VAE(VAEConfig(latent=2, width=8, prior="gaussian"), Space((1, 3, 3), "bit"))
     x = torch.randint(2, (1, 1, 3, 3)).float().expand(4000, -1, -1, -1)
-    from reverie.maths.bounds import log_weights
-
     with torch.no_grad():
         log_w = log_weights(model, x, 1)[0]
         (phase,) = model.phases(Batch(x), 0)
