@@ -387,7 +387,7 @@ def test_a_subject_of_a_cohort_is_taken_apart(tmp_path, capsys):
     line = ("train", tmp_path / "two.npz", "--data.window", 20, "--data.split", "time", "--model", "cohort", "--steps", 3,
             "--threads", 1, "--model.hidden", 4, "--out", tmp_path / "m")  # fmt: skip
     assert "--model.classes" in refused(capsys, *line)
-    assert "make them agree" in refused(capsys, *line, "--model.classes", 2, "--model.inputs", 1)
+    assert "driven by no inputs" in refused(capsys, *line, "--model.classes", 2, "--model.inputs", 1)
     assert not (tmp_path / "m").exists()
     call(capsys, *line, "--model.classes", 2)
     assert "--given" in refused(capsys, "analyse", tmp_path / "m")

@@ -96,3 +96,25 @@ def test_a_cohort_asks_whose_series_they_are():
         next(cohort().phases(Batch(torch.randn(2, 12, 2)), 0))
     with pytest.raises(BadInput, match="subjects"):
         cohort().prepare(oscillators([0.1]))
+
+
+def test_each_subject_is_as_noisy_as_its_own_validation_windows():
+    rng = np.random.default_rng(0)
+    trials = [
+        Trial((size * rng.standard_normal((400, 2))).astype(np.float32), None, name)
+        for name, size in (("calm", 0.05), ("wild", 2.0))
+        for _ in range(2)
+    ]
+    data = from_trials("two", trials, {"source": "two"}, DataConfig(window=20, split="time"))
+    model = Cohort(CohortConfig(classes=2, hidden=3), data.space)
+    model.solve(data, TrainingConfig())
+    for y in range(2):
+        x = data.of_label(y).valid.x()
+        assert data.of_label(y).valid.labels.unique().tolist() == [y]
+        told = model.machine(model.vectors[:, y], y).seen.log_scale.exp()
+        assert told.mean().item() == pytest.approx(x.std().item(), rel=0.5)  # and not as that of both
+
+
+def test_a_cohort_is_not_driven():
+    with pytest.raises(BadInput, match="driven by no inputs"):
+        cohort(inputs=1)

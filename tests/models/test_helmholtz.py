@@ -300,3 +300,15 @@ def test_a_chain_down_has_no_rows_of_its_own():
     assert isinstance(prior, Chain)
     assert prior.mean.shape == (7,)
     assert prior.log_prob(torch.zeros(2, 3, 7, dtype=torch.float64)).shape == (2, 3)
+
+
+def test_bits_that_are_shown_in_turn_are_never_told_exactly_where_some_are_hidden():
+    """What is hidden is filled by draws: then there is an error, and the mean over many draws is the truth."""
+    model = machine(layers=(3,), shown="darn")
+    x, observed = WORLD[:1], torch.tensor([[[[True, True, False], [True, False, True]]]])
+    agree = ((x == WORLD) | ~observed).flatten(1).all(1)
+    truth = -(-model.surprise(WORLD[agree]).value).exp().sum().log()
+    found = model.surprise(x, observed, draws=4000)
+    assert found.method == "IWAE-4000"
+    assert found.error > 0
+    assert abs(found.value - truth) < 5 * found.error

@@ -114,3 +114,8 @@ def test_it_learns_kirbys_world():
 def test_only_pictures_have_ladders():
     with pytest.raises(BadInput, match="needs pictures"):
         LadderVAE(LadderConfig(), Space((3,), "bit"))
+
+
+def test_free_bits_are_of_the_evidence_bound():
+    with pytest.raises(BadInput, match="free bits belong"):
+        LadderVAE(LadderConfig(objective="iwae", draws=2, free_bits=1.0), Space((1, 4, 4), "bit"))

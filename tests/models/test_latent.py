@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from reverie.core import abilities
+from reverie.core.distributions import Bernoulli
 from reverie.core.errors import BadInput
 from reverie.core.model import Tempers
 from reverie.core.space import Space
@@ -193,3 +194,21 @@ def test_labels_that_are_drawn_hide_nothing_of_how_far_a_repair_can_be_trusted()
         assert found.draws.shape == (4, *x.shape)
         assert getattr(found, part).shape == (3,)
         assert (getattr(found, part) > 0).all()
+
+
+def test_draws_by_importance_have_the_labels_that_what_was_seen_speaks_for():
+    """Two labels of which each wants a bit of its own: half a picture says which, and the other half follows."""
+    torch.manual_seed(0)
+    vae = VAE(VAEConfig(latent=1, width=8, depth=1, prior="normal", classes=2), Space((1, 1, 4), "bit")).eval()
+    loc = torch.tensor([[4.0, 4.0, 4.0, 4.0], [-4.0, -4.0, -4.0, -4.0]]).view(2, 1, 1, 4)
+    vae.decode = lambda z, given=None: Bernoulli(loc[given], 3)
+    x = torch.ones(3, 1, 1, 4)
+    x[1] = 0
+    x[2, ..., 1] = 0
+    observed = torch.tensor([True, True, False, False]).view(1, 1, 1, 4).expand(3, -1, -1, -1)
+    found = vae.repaired(x, observed, 400, method="importance")
+    on = found.draws[..., 2:].mean((0, 2, 3, 4))
+    p = torch.sigmoid(torch.tensor(4.0)).item()
+    assert on.tolist() == pytest.approx([p, 1 - p, 0.5], abs=0.1)
+    assert torch.equal(found.draws[:, observed], x[observed].expand(400, -1))
+    assert (found.ess > 1).all()

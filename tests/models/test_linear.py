@@ -5,7 +5,10 @@ import math
 import pytest
 import torch
 
+from reverie.core.corruption import SaltAndPepper
+from reverie.core.errors import BadInput
 from reverie.core.recipe import TrainingConfig
+from reverie.core.space import Space
 from reverie.data.arrays import from_array
 from reverie.data.config import DataConfig
 from reverie.models.linear import Linear, LinearConfig
@@ -99,3 +102,9 @@ def test_samples_have_the_covariance(fitted):
     x = model.sample(50_000).double()
     assert (torch.cov(x.T) - law.covariance_matrix).abs().max() < 0.05
     assert (x.mean(0) - law.loc).abs().max() < 0.03
+
+
+def test_other_noise_than_gaussian_is_refused():
+    model = Linear(LinearConfig(latent=2), Space((5,), "real"))
+    with pytest.raises(BadInput, match="Gaussian noise alone"):
+        model.repair(torch.zeros(2, 5), None, 1, SaltAndPepper(0.1))

@@ -1,7 +1,9 @@
 import math
 
+import pytest
 import torch
 
+from reverie.core.corruption import GaussianNoise, PoissonNoise, SaltAndPepper
 from reverie.core.recipe import TrainingConfig
 from reverie.core.space import Space
 from reverie.data import open_data
@@ -44,3 +46,18 @@ def test_independent_bytes_are_normalised_and_beat_noise_and_a_shuffled_self():
     bits = model.surprise(data.test.x()).value.mean() / (16 * math.log(2))
     truth = 0.5 * math.log2(2 * math.pi * math.e * 12**2)  # entropy of the Gaussian that made them
     assert truth - 0.05 < bits < truth + 0.15
+
+
+@pytest.mark.parametrize("noise", [0.3, PoissonNoise(20.0, -1.0, 1.0), SaltAndPepper(0.3, -1.0, 1.0)])
+def test_what_was_spoiled_is_drawn_as_bayes_has_it(noise):
+    model = Noise(NoiseConfig(), Space((1, 1, 2), "byte"))
+    levels = Space((1,), "byte").lattice
+    y = torch.tensor([[[[levels[200].item(), levels[40].item()]]]])
+    corruption = GaussianNoise(noise) if isinstance(noise, float) else noise
+    truth = torch.softmax(corruption.log_prob(y[0, 0, 0, :, None], levels), 1) @ levels
+    torch.manual_seed(0)
+    draws = model.repair(y, None, 4000, noise)
+    torch.testing.assert_close(draws.mean(0)[0, 0, 0], truth, atol=5 * draws.std().item() / 4000**0.5, rtol=0)
+    half = torch.tensor([[[[True, False]]]])
+    unseen = model.repair(y, half, 4000, noise)[..., 1]
+    assert unseen.std().item() == pytest.approx(levels.std().item(), rel=0.05)  # of what was not seen nothing is known

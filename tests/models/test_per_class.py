@@ -14,6 +14,7 @@ from reverie.models import MODELS, made
 from reverie.models.gan import GANConfig
 from reverie.models.helmholtz import HelmholtzConfig
 from reverie.models.per_class import PerClass
+from reverie.models.recurrent import RecurrentConfig
 from reverie.models.vae import VAEConfig
 from reverie.training import State, fabric_for, training
 
@@ -106,3 +107,9 @@ def test_what_no_machine_can_do_all_together_cannot():
     names = {score.name for score in evaluate(gans, data, dreams=20)}
     assert "nats" not in names
     assert names  # it is judged by its dreams
+
+
+def test_what_machines_of_classes_cannot_be_is_told():
+    for change, words in (({"members": 3}, "one member"), ({"inputs": 1}, "no inputs")):
+        with pytest.raises(BadInput, match=words):
+            made("recurrent", RecurrentConfig(**change), Space((10, 2), "real"), per_class=2)

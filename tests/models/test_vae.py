@@ -3,6 +3,7 @@ import math
 import pytest
 import torch
 
+from reverie.core.errors import BadInput
 from reverie.core.model import Batch
 from reverie.core.recipe import TrainingConfig
 from reverie.core.space import Space
@@ -111,3 +112,8 @@ def test_what_is_hidden_from_the_encoder_is_still_explained(monkeypatch):
     told = loss()
     monkeypatch.undo()
     assert torch.equal(told, loss())  # once learned, nothing is hidden
+
+
+def test_pseudo_inputs_are_encoded_as_gaussians():
+    with pytest.raises(BadInput, match="pseudo-inputs are encoded"):
+        VAE(VAEConfig(prior="vamp", posterior="flow"), Space((1, 4, 4), "bit"))

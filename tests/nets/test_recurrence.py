@@ -88,7 +88,8 @@ def test_the_sweeps_are_autograd(name, driven, chunk, way, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("size", "units", "batch"), [(1, 1, 1), (4, 8, 17), (5, 233, 21), (6, 240, 4), (3, 500, 16), (20, 0, 5)]
+    ("size", "units", "batch"),
+    [(1, 1, 1), (4, 8, 17), (5, 233, 21), (6, 240, 4), (3, 500, 16), (20, 0, 5), (239, 3, 4), (240, 3, 4), (300, 9, 2)],
 )
 def test_sizes_of_blocks_and_groups_change_nothing(size, units, batch, way):
     weights = Shallow(

@@ -26,6 +26,10 @@ class Batch(NamedTuple):
         """Those examples alone."""
         return Batch(*(None if part is None else part[index] for part in self))  # type: ignore[arg-type]
 
+    def to(self, device: torch.device | str) -> "Batch":
+        """On that device."""
+        return Batch(*(None if part is None else part.to(device) for part in self))  # type: ignore[arg-type]
+
     def copies(self, n: int) -> "Batch":
         """All examples n times, one copy of the batch after the other."""
         if n == 1:

@@ -88,6 +88,12 @@ class Split:
         parts = range(0, len(self) if self._open().dtype.kind == "f" else 0, 4096)
         return any(bool(self.raw(slice(i, i + 4096)).isnan().any()) for i in parts)
 
+    def only(self, rows: np.ndarray) -> "Split":
+        """Those rows alone, in memory."""
+        part = Split(self.raw(rows).numpy(), 0, len(rows), None if self.labels is None else self.labels.numpy()[rows])
+        part.inputs = None if self.inputs is None else self.inputs[rows]
+        return part
+
     @property
     def in_memory(self) -> bool:
         return not isinstance(self.source, Path) or self.nbytes <= WINDOW
@@ -170,7 +176,8 @@ class Data:
         return digest.hexdigest()
 
     def of_label(self, label: int) -> "Data":
-        """The same data, of whose training examples only those of one label are left; BadInput where there are none."""
+        """The same data, of whose training and validation examples only those of one label are left; BadInput where there is none
+        to train on."""
         if self.train.labels is None:
             raise BadInput(f"{self.name} has no labels; a machine for each class needs them")
         rows = np.flatnonzero(self.train.labels.numpy() == label)
@@ -178,8 +185,8 @@ class Data:
             raise BadInput(
                 f"{self.name} has no training example of class {self.classes[label]!r}; leave that class out"
             )
-        train = Split(self.train.raw(rows).numpy(), 0, len(rows), self.train.labels.numpy()[rows])
-        return replace(self, train=train)
+        valid = None if self.valid.labels is None else np.flatnonzero(self.valid.labels.numpy() == label)
+        return replace(self, train=self.train.only(rows), valid=self.valid if valid is None else self.valid.only(valid))
 
     def batches(
         self,

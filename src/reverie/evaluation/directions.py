@@ -1,5 +1,6 @@
 """Where in a model's own space does a label lie? Ways along which an example gets more of it, found by a linear classifier."""
 
+import itertools
 from typing import Any
 
 import torch
@@ -35,7 +36,8 @@ def label_directions(model: Model, data: Any) -> dict[str, Float[Tensor, " *poin
             points = model.styles(EXAMPLES)
             labels = _guessed(x, labels, model.imagine(points).cpu())
     elif isinstance(model, Encodes):
-        points = perceive(model, x).mean
+        device = next(itertools.chain(model.parameters(), model.buffers())).device
+        points = perceive(model, x.to(device)).mean
     else:
         return {}
     found = {}

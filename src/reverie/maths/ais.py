@@ -100,7 +100,7 @@ class Annealing:
 
         exp(-value) is an unbiased estimate of p(x). Of the observed entries only, where `observed` is given. The error is that
         of the log of a mean over chains (delta method), and can be trusted where `ess` is not close to 1.
-        Raises BadInput where the latent is discrete, or `guided` and there is no encoder.
+        Raises BadInput where the latent is discrete, where the model is told labels, or `guided` and there is no encoder.
         """
         return self._estimates(model, x, observed)[0]
 
@@ -143,6 +143,8 @@ class Annealing:
         observed = torch.ones_like(x, dtype=torch.bool) if observed is None else observed
         if observed.shape != x.shape or (z is not None and len(z) != len(x)):
             raise BadInput(f"{len(x)} examples need an `observed` of their shape {tuple(x.shape)} and a z for each")
+        if getattr(model, "classes", 0):
+            raise BadInput("annealing knows no labels; take a machine without --model.classes")
         if not len(x):
             raise BadInput("there are no examples to anneal to; give at least one")
         size = max(1, self.at_once // self.chains)

@@ -72,7 +72,8 @@ def cycles(
         raise BadInput(
             f"cycles are looked for in one member, not {len(weights.A)}, of periods from 1 on, not {periods}"
         )
-    weights = weights.member(0)
+    weights = Shallow(*(part.detach().cpu() for part in weights)).member(0)  # few numbers, and many small questions
+    start = None if start is None else start.cpu()
     random = torch.Generator().manual_seed(seed)
     found: list[Cycle] = []
     tried: set[bytes] = set()

@@ -120,8 +120,9 @@ def posterior_mean(
 ) -> tuple[Float[Tensor, "B *shape"], Float[Tensor, " B"]]:
     """E[x | what was seen] (B, *shape) in model units, and the effective sample size (B,) of the k weights it is a mean over.
 
-    Of all answers it has the least expected squared error; it is smoother than anything likely. A missing entry enters by the mean
-    of p(x|z), a corrupted one by a draw for each z.
+    Of all answers a mean has the least expected squared error; it is smoother than anything likely. A missing entry enters by the mean
+    of p(x|z), a corrupted one by a draw for each z. Where `mean` of p(x|z) is no mean (a category's likeliest level; a byte's location, cut
+    to its range) this is none either.
     """
     means, sizes = [], []
     for seen, z, drawn, log_w in _weighed(model, Seen.of(y, observed, given, noise), k, at_once):

@@ -16,11 +16,11 @@ def systematic(log_w: Float[Tensor, "G P"]) -> Int[Tensor, "G P"]:
 class Ancestry:
     """What `many` particles drew for each of `members` and `batch` examples, step by step, and which of them went on.
 
-    Particles of one example and one member compete; members are weighed against each other at the end.
+    Where the draws are not asked for, they need not be `kept`. Particles of one example and one member compete; members are weighed against each other at the end.
     """
 
-    def __init__(self, members: int, batch: int, many: int, like: Tensor):
-        self.shape = (members, batch, many)
+    def __init__(self, members: int, batch: int, many: int, like: Tensor, kept: bool = True):
+        self.shape, self.kept = (members, batch, many), kept
         self.drawn: list[Tensor] = []  # of each step (S, B * P, N)
         self.chosen: list[Tensor | None] = []  # of each step, which particles went on; None: every one
         self.log_w = like.new_zeros(members * batch, many)
@@ -32,11 +32,12 @@ class Ancestry:
         were too light."""
         members, batch, many = self.shape
         self.log_w = self.log_w + weight.reshape(members * batch, many)
-        self.drawn.append(drawn)
+        if self.kept:
+            self.drawn.append(drawn)
         share = torch.softmax(self.log_w, 1)
         light = 1 / share.square().sum(1) <= 0.5 * many
         if not bool(light.any()):
-            self.chosen.append(None)
+            self.chosen += [None] * self.kept
             return None
         self._count(light)
         order = torch.arange(many, device=drawn.device).expand(members * batch, many).clone()
@@ -44,7 +45,7 @@ class Ancestry:
         self.log_w[light] = 0.0
         first = many * torch.arange(batch, device=drawn.device).view(1, batch, 1)
         chosen = (order.view(members, batch, many) + first).flatten(1)
-        self.chosen.append(chosen)
+        self.chosen += [chosen] * self.kept
         return chosen
 
     def _count(self, groups: Tensor) -> None:
@@ -73,7 +74,7 @@ class Ancestry:
         error = (share.square() * variance).sum(0).sqrt()
         told = mixed - usable.sum().to(mixed).log()
         if not n:
-            return self.drawn[0].new_zeros(0), told, error
+            return told.new_zeros(0), told, error
         weights = (within + log_p.unsqueeze(2)).movedim(1, 0).flatten(1)  # (B, S * P)
         picked = torch.multinomial(torch.softmax(weights, 1), n, replacement=True)  # (B, n)
         member = (picked // many).flatten()

@@ -69,7 +69,8 @@ def sweep(
         raise BadInput(f"a sweep needs one map for each value, not {len(weights.A)} for {len(values)}")
     if keep < 2 * longest or settle < 1:
         raise BadInput(f"to tell a period of {longest} at least {2 * longest} settled steps are needed, not {keep}")
-    weights = Shallow(*(part.detach().double() for part in weights))
+    weights = Shallow(*(part.detach().cpu().double() for part in weights))
+    values, start = values.cpu(), start.cpu()
     z = after(weights.step, start.double().expand(len(values), *start.shape), settle)
     lyapunov = lyapunov_spectrum(weights.step, weights.jacobian, z, keep, count=1).squeeze(-1)
     states = orbit(weights.step, z, keep - 1).movedim(0, 2)  # (V, B, T, M)

@@ -55,6 +55,10 @@ class Cohort(PerClass):
             raise BadInput("a cohort is forced by one share for all, and remembers nothing by force; leave both out")
         if config.forcing == "recognised":
             raise BadInput("a cohort learns without a recogniser; take another --model.forcing")
+        if config.inputs:
+            raise BadInput(
+                "a cohort is driven by no inputs; leave --model.inputs out, or train a machine for each subject"
+            )
         Labelled.__init__(self, config, space, config.classes)
         self.shared = Recurrent(config, space)
         self.members = config.members

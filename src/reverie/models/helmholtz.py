@@ -214,7 +214,8 @@ class Helmholtz(LatentModel):
             self.shown.bias.copy_(torch.logit(on.flatten(), eps=0.01))
 
     def _surprise(self, x: Tensor, observed: Tensor | None, draws: int, given: Tensor | None) -> Estimate:
-        if sum(self.config.layers) > EXACT:
+        told = isinstance(self.shown, ShownInTurn) and observed is not None and not bool(observed.all())
+        if sum(self.config.layers) > EXACT or told:  # of bits shown in turn a hole is filled by a draw
             return super()._surprise(x, observed, draws, given)
         nats = -self._evidence(x, observed, given)
         return Estimate(nats, torch.zeros_like(nats), "nats", "lower", "exact")

@@ -12,6 +12,7 @@ from reverie.core.corruption import Corruption, as_corruption
 from reverie.core.distributions import Factorised
 from reverie.core.errors import BadInput
 from reverie.core.model import Estimate, Model, Phase
+from reverie.maths.bounds import seeded
 from reverie.maths.particles import Ancestry
 from reverie.nets.bold import BoldObservation
 from reverie.nets.cells import Cell
@@ -141,13 +142,16 @@ class Innovations(Model):
         draws: int = 100,
         inputs: Float[Tensor, "B T K"] | None = None,
     ) -> Estimate:
-        """Exact where all was seen; where there are holes, by at most PARTICLES particles for each member."""
+        """Exact where all was seen; where there are holes, by at most PARTICLES particles for each member, always the same ones for a
+        batch."""
         if observed is None or bool(observed.all()):
             nats = self.surprise_by_step(x, inputs).sum(1)
             return Estimate(nats, torch.zeros_like(nats), "nats", "lower", "exact")
-        found = [self._walk(*part, min(draws, PARTICLES), 0.0)[1:] for part in self._parts(x, observed, inputs, 1)]
+        many = min(draws, PARTICLES)
+        with seeded(0, x.device):
+            found = [self._walk(*part, many, 0.0)[1:] for part in self._parts(x, observed, inputs, many)]
         value, error = (torch.cat(column) for column in zip(*found, strict=True))
-        return Estimate(-value, error, "nats", "lower", f"particles-{min(draws, PARTICLES)}")
+        return Estimate(-value, error, "nats", "lower", f"particles-{many}")
 
     @torch.no_grad()
     def sample(
@@ -223,7 +227,7 @@ class Innovations(Model):
         x, observed = (part.repeat_interleave(many, 2)[:, 0] for part in (x, observed))  # (T, B * many, N)
         inputs = None if inputs is None else inputs.repeat_interleave(many, 2)
         r, corruption = self.disturbing(inputs), as_corruption(noise)
-        ancestry = Ancestry(members, batch, many, x)
+        ancestry = Ancestry(members, batch, many, x, n > 0)
         pull = self.gain.view(1, -1, 1, 1).expand(len(x), -1, -1, -1)
         ours = follower(self.seen, self.cell, pull, self.drive(inputs), r)
         for t in range(len(x)):

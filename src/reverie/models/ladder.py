@@ -155,6 +155,8 @@ class LadderVAE(LatentModel):
             raise BadInput(f"a ladder needs pictures (C, H, W), not examples of shape {space.shape}; use --model vae")
         if not config.groups or min(config.groups) < 1:
             raise BadInput(f"groups is {config.groups}; each scale needs at least one group of latents")
+        if config.free_bits and config.objective != "elbo":
+            raise BadInput(f"free bits belong to --model.objective elbo; {config.objective} has none, set them to 0")
         self.method, self.sweeps = config.repair, config.sweeps
         self.likelihood = told(space, "auto", config.logistics, config.neighbours, config.neighbour_width)
         shape = (space.shape[0], space.shape[1], space.shape[2])

@@ -10,7 +10,7 @@ from torch import Tensor
 from reverie.core.corruption import Corruption, GaussianNoise
 from reverie.core.distributions import Distribution, Placed
 from reverie.core.errors import BadInput
-from reverie.core.model import Estimate
+from reverie.core.model import Batch, Estimate
 from reverie.core.sequential import Conditional
 from reverie.maths import bounds
 from reverie.maths.imputation import Repaired, importance_resampling, metropolis_within_gibbs, pseudo_gibbs
@@ -86,6 +86,8 @@ class LatentModel(Labelled):
         Corruption says. Labels that are not given are drawn from what the seen entries say of them.
         """
         method = method or self.method
+        if self.classes and given is None and method == "importance":
+            return self._by_importance(x, observed, n, noise)
         if self.classes and given is None:  # a label for each draw: examples are repeated rather than draws
             many = self.with_labels(x, observed, n)
             found = self.repaired(many.x, many.observed, 1, noise, many.given, method)
@@ -112,6 +114,23 @@ class LatentModel(Labelled):
         if method == "metropolis":
             return metropolis_within_gibbs(self, x, observed, n, max(sweeps, 50), 10, noise, given, start)
         return pseudo_gibbs(self, x, observed, n, sweeps, noise, given, start)
+
+    def _by_importance(self, x: Tensor, observed: Tensor | None, n: int, noise: float | Corruption) -> Repaired:
+        """Of labels that are drawn: an example asks for as many draws under a label as it won, all of them from the same weights."""
+        many = self.with_labels(x, observed, n)
+        assert many.given is not None
+        labels = many.given.view(n, len(x))
+        draws, ess, method = x.new_empty(n, *x.shape), x.new_full((len(x),), torch.inf), ""
+        for y in labels.unique().tolist():
+            won = labels == y
+            rows = won.any(0).nonzero().flatten()
+            few = Batch(x, observed, labels.new_full((len(x),), y)).rows(rows)
+            found = self.repaired(few.x, few.observed, int(won.sum(0).max()), noise, few.given, "importance")
+            for i, row in enumerate(rows.tolist()):
+                draws[won[:, row], row] = found.draws[: int(won[:, row].sum()), i]
+            assert found.ess is not None
+            ess[rows], method = torch.minimum(ess[rows], found.ess.to(ess)), found.method
+        return Repaired(draws, method, ess=ess)
 
     def _agreeing(
         self, x: Tensor, observed: Tensor, n: int, noise: float, given: Tensor | None

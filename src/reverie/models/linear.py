@@ -10,6 +10,7 @@ from torch import Tensor
 
 from reverie.core.bytes import Binned
 from reverie.core.config import knob
+from reverie.core.corruption import Corruption, GaussianNoise, as_corruption
 from reverie.core.distributions import Factorised, Gaussian
 from reverie.core.errors import BadInput
 from reverie.core.model import Estimate, Model
@@ -155,9 +156,18 @@ class Linear(Model):
 
     @torch.no_grad()
     def repair(
-        self, x: Float[Tensor, "B *shape"], observed: Bool[Tensor, "B *shape"] | None, n: int, noise: float = 0.0
+        self,
+        x: Float[Tensor, "B *shape"],
+        observed: Bool[Tensor, "B *shape"] | None,
+        n: int,
+        noise: float | Corruption = 0.0,
     ) -> Float[Tensor, "n B *shape"]:
-        """Exact draws from the Gaussian conditional: z given what was seen, then x given z and what was seen."""
+        """Exact draws from the Gaussian conditional: z given what was seen, then x given z and what was seen. Raises BadInput for noise
+        that is not Gaussian."""
+        corruption = as_corruption(noise)
+        if not isinstance(corruption, GaussianNoise | None):
+            raise BadInput("a linear machine knows Gaussian noise alone; give --noise as a number, or train a vae")
+        noise = 0.0 if corruption is None else corruption.sigma
         flat = torch.ones_like(x, dtype=torch.bool) if observed is None else observed
         results = [self._repair_one(row, known, n, noise) for row, known in zip(x, flat, strict=True)]
         return torch.stack(results, 1)

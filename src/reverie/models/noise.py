@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from reverie.core.config import knob
+from reverie.core.corruption import Corruption, as_corruption
 from reverie.core.distributions import Factorised, Gaussian, Lattice
 from reverie.core.model import Estimate, Model
 from reverie.core.recipe import TrainingConfig
@@ -40,13 +41,20 @@ class Factored(Model):
 
     @torch.no_grad()
     def repair(
-        self, x: Float[Tensor, "B *shape"], observed: Bool[Tensor, "B *shape"] | None, n: int, noise: float = 0.0
+        self,
+        x: Float[Tensor, "B *shape"],
+        observed: Bool[Tensor, "B *shape"] | None,
+        n: int,
+        noise: float | Corruption = 0.0,
     ) -> Float[Tensor, "n B *shape"]:
-        density = self.density()
-        known = density.denoise(x.expand(n, *x.shape), noise) if noise > 0 else x.expand(n, *x.shape)
+        density, corruption = self.density(), as_corruption(noise)
+        known = x.expand(n, *x.shape)
         if observed is None:
-            return known.clone()
-        return torch.where(observed, known, density.sample(n * len(x)).view(n, *x.shape))
+            return known.clone() if corruption is None else corruption.denoise(density, known)
+        drawn = density.sample(n * len(x)).view(n, *x.shape)
+        if corruption is not None:  # what stands where nothing was seen may be impossible, and is not asked about
+            known = corruption.denoise(density, torch.where(observed, known, drawn))
+        return torch.where(observed, known, drawn)
 
 
 @dataclass(frozen=True)
@@ -113,25 +121,25 @@ class Independent(Factored):
 
     @torch.no_grad()
     def solve(self, data: Any, config: TrainingConfig) -> None:
-        x = data.train.x()
+        x = data.train.x().to(self.table.device)
         if self.space.lattice is None:
             observed = data.train.observed()
-            seen = torch.ones_like(x) if observed is None else observed.to(x.dtype)
+            seen = torch.ones_like(x) if observed is None else observed.to(x)
             mean = (seen * x).sum(0) / seen.sum(0)
             spread = ((seen * (x - mean).square()).sum(0) / seen.sum(0)).sqrt().clamp(min=1e-6)
             self.table.copy_(torch.stack([mean, spread.log()], -1))
             return
         level = Lattice(self.table, self.values).levels(x).flatten(1)
         levels = len(self.values)
-        counts = torch.zeros(level.shape[1], levels)
+        counts = torch.zeros(level.shape[1], levels, device=x.device)
         counts.scatter_add_(1, level.T, torch.ones_like(level.T, dtype=counts.dtype))
         smooth = max(self._kernels(levels), key=lambda kernel: self._leave_one_out(counts, kernel))
         self.table.copy_(torch.log(self._smoothed(counts, smooth)).view_as(self.table))
 
     def _kernels(self, levels: int) -> list[Tensor]:
         if levels == 2:  # the two values of a bit have no neighbours to learn from
-            return [torch.eye(2)]
-        steps = torch.arange(levels)
+            return [torch.eye(2, device=self.table.device)]
+        steps = torch.arange(levels, device=self.table.device)
         kernels = [torch.exp(-0.5 * ((steps[:, None] - steps) / width).square()) for width in self.widths]
         return [kernel / kernel.sum(1, keepdim=True) for kernel in kernels]
 

@@ -30,6 +30,10 @@ class PerClass(Labelled):
         super().__init__(config, space, classes)
         if getattr(config, "classes", 0):
             raise BadInput("a machine for each class is told no labels; leave --model.classes out")
+        if getattr(config, "members", 1) > 1:
+            raise BadInput("a machine for each class has one member; leave --model.members out")
+        if getattr(config, "inputs", 0):
+            raise BadInput("machines of different classes are driven by no inputs; leave --model.inputs out")
         self.machines: Any = nn.ModuleList(family(config, space) for _ in range(classes))
         self.repairs_quickly = bool(self.machines[0].repairs_quickly)
         self.judged_by_dreams = bool(self.machines[0].judged_by_dreams)

@@ -135,7 +135,7 @@ class Recurrent(Innovations):
         return {"all": "A bound of how surprising a window is, of the machine whose states are drawn (nats)"}
 
     def prepare(self, data: Any) -> None:
-        told = data.train.batch(500)
+        told = data.train.batch(500).to(self.gain.device)
         if (given := 0 if told.inputs is None else told.inputs.shape[-1]) != self.config.inputs:
             raise BadInput(
                 f"{data.name} has {given} inputs, and --model.inputs is {self.config.inputs}; make them agree"
@@ -172,7 +172,7 @@ class Recurrent(Innovations):
         if self.recognition is not None:
             return self.recognition(self, x, observed, inputs, self.config.alpha)
         pulling, reach = x, int(self.reach[0])
-        if observed is not None and self.config.smooth > 0:
+        if observed is not None and self.config.smooth > 0 and self.training:
             raise BadInput("what has holes is not smoothed; leave --model.smooth out")
         if reach and observed is None:  # held-out examples may have holes where those to learn from have none
             pulling = self.seen.smoothed(x, parabolas(len(x), reach).to(x))
@@ -217,7 +217,7 @@ class Recurrent(Innovations):
     @torch.no_grad()
     def solve(self, data: Any, config: TrainingConfig) -> None:
         """Finds which members run away, and for each the gain and the noise under which the validation windows are likeliest."""
-        told = data.valid.batch(200) if len(data.valid) else data.train.batch(200)
+        told = (data.valid if len(data.valid) else data.train).batch(200).to(self.gain.device)
         x, observed, inputs = self.by_time(told.x, told.observed, told.inputs)
         if self.recognition is not None:
             self.seen.guess.copy_(self.recognition.guess(self, x, observed, inputs))

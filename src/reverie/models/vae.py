@@ -96,7 +96,7 @@ class VAE(LatentModel):
 
         log p(x) >= E_q log p(x|z) - KL(q(z|x) || p(z)),
 
-    or by a tighter one. Prior, posterior, likelihood, net and objective are chosen one by one; any go together.
+    or by a tighter one. Prior, posterior, likelihood, net and objective are chosen one by one.
 
     >>> vae = VAE(VAEConfig(latent=2, width=8, prior="vamp", components=5), Space((1, 4, 4), "bit"))
     >>> vae.sample(3).shape
@@ -112,6 +112,8 @@ class VAE(LatentModel):
         super().__init__(config, space, config.classes)
         if config.free_bits and config.objective != "elbo":
             raise BadInput(f"free bits belong to --model.objective elbo; {config.objective} has none, set them to 0")
+        if config.prior == "vamp" and config.posterior == "flow":
+            raise BadInput("pseudo-inputs are encoded as Gaussians; take --model.posterior gaussian, or another --model.prior than vamp")  # fmt: skip
         if config.classes and config.prior == "vamp":
             raise BadInput("pseudo-inputs have no labels; take another --model.prior than vamp, or --model.classes 0")
         self.method, self.sweeps, self.doubt = config.repair, config.sweeps, config.doubt

@@ -19,6 +19,11 @@ if TYPE_CHECKING:
 WORTH = 10_000_000  # T S B M L, from which it pays to wake a second thread
 
 
+def fits(size: int) -> bool:
+    """Whether the linear part of a map of `size` units of state lies in one block, as it has to."""
+    return size + 1 <= WIDTH
+
+
 def _shared(loops: Any, members: int, work: int, *arguments: Any) -> None:
     """Runs compiled loops, the members shared between as many threads as torch has, where the work is worth it."""
     threads = min(torch.get_num_threads(), members) if work > WORTH else 1

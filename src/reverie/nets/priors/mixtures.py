@@ -96,7 +96,8 @@ class FittedMixture(Prior):
 
     a second look at the prior (Dai & Wipf 2019, arXiv 1903.05789; Norouzi, Fleet & Norouzi 2020, arXiv 2004.04795). At
     a = 0 it is the Gaussian; nearer 1, dreams resemble examples more and are less likely to resemble anything new. As
-    in Silverman's smoothed bootstrap, a sum with weights a and sqrt(1 - a^2) keeps the covariance. The bound
+    in Silverman's smoothed bootstrap, a sum with weights a and sqrt(1 - a^2) keeps the covariance where the centres have it. Latents that the
+    encoder hardly uses, whose centres lie together, are dreamt narrower by sqrt(1 - a^2). The bound
     stays a bound: only p(z) has changed.
 
     >>> prior = FittedMixture(latent=2, components=3, closeness=0.5)
