@@ -5,7 +5,8 @@
 scikit-learn's 1,797 digits, 8x8, cut into halves at a seed, each label alike; ten 64-16-16-4 machines learn from the
 one half, and each digit of the other is given to the machine under which its surprise (importance sampling), plus that of the label
 itself, is least (Hinton, Dayan, Frey & Neal 1995). Nearest neighbour and logistic regression see the same halves. With --first
-100 or more, settings are chosen: then a third of the learning half is asked about, and the other half is left alone.
+100 or more, settings are chosen: then a third of the learning half is asked about. The halves of other seeds share digits with these, so what was
+chosen has seen some of what it is judged by.
 """
 
 import statistics

@@ -4,7 +4,7 @@
 
 28x28 clothes, dynamically binarised, 50,000 to learn from and 10,000 to validate; the published 10,000 to test, their
 coins thrown once. Every model is a run under benchmarks/.work and every 250 estimated examples are kept there, so that
-what was interrupted goes on where it stopped. The table shows all that is finished, beside the figures published
+what was interrupted goes on where it stopped. The table shows what was asked for, beside the figures published
 with the code of Tomczak & Welling (2018, arXiv 1705.07120).
 """
 
