@@ -36,12 +36,34 @@ def level(name: str) -> int:
 @pytest.mark.parametrize("path", [p for p in FILES if p.name != "__init__.py" or p.parent != SOURCE], ids=str)
 def test_imports_go_one_way(path):
     own = room(path)
-    tree = ast.parse(path.read_text())
-    # At module level only: the command line looks its commands up when one is called.
-    for node in tree.body:
-        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("reverie."):
-            other = node.module.split(".")[1]
-            assert other == own or level(other) < level(own), f"{own} may not import {other}"
+    for other in imported(ast.parse(path.read_text())):
+        assert other == own or level(other) < level(own), f"{own} may not import {other}"
+
+
+def imported(tree: ast.AST) -> list[str]:
+    """The rooms of the house that are entered when a module is, and not only when one of its functions is called: the command line looks its
+    commands up when one is called."""
+    found = []
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            continue
+        modules = []
+        if isinstance(node, ast.Import):
+            modules = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            modules = [node.module] if node.module != "reverie" else [f"reverie.{alias.name}" for alias in node.names]
+        found += [name.split(".")[1] for name in modules if name.startswith("reverie.")] + imported(node)
+    return found
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["from reverie.cli import main", "from reverie import cli", "import reverie.cli", "if True:\n    import reverie.cli as c",
+     "class A:\n    import reverie.cli"],
+)  # fmt: skip
+def test_no_way_in_is_overlooked(text):
+    assert imported(ast.parse(text)) == ["cli"]
+    assert imported(ast.parse("def f():\n    import reverie.cli")) == []
 
 
 @pytest.mark.parametrize("path", FILES, ids=str)
