@@ -149,22 +149,31 @@ SCRIPT = """
 import sys, torch
 from reverie.core.recipe import TrainingConfig
 from reverie.data import open_data
-from reverie.models.vae import VAE, VAEConfig
+from reverie.models import made
+from reverie.models.vae import VAEConfig
 from reverie.training import State, fabric_for, training
 torch.set_num_threads(1)
 fabric = fabric_for("cpu", devices=int(sys.argv[1]))
-data = open_data("bars", count=300)
-torch.manual_seed(0)
-state = State(VAE(VAEConfig(latent=3, width=16, depth=1, prior="gaussian"), data.space),
-              TrainingConfig(steps=15, batch=32))
-for report in training(state, data, 0, fabric):
-    pass
-total = sum(t.double().abs().sum() for t in state.model.state_dict().values()).item()
-print(f"RANK {fabric.global_rank} of {fabric.world_size}: {total:.12f}", flush=True)
+config = VAEConfig(latent=3, width=16, depth=1, prior="gaussian")
+for name, classes in (("bars", 0), ("digits", 10)):  # with so few of a label in a batch, no process has them all
+    data = open_data(name)
+    taken, batches = [], data.batches
+    def spied(*asked, **more):
+        for batch in batches(*asked, **more):
+            taken.append(batch.x.double().sum().item())
+            yield batch
+    data.batches = spied
+    torch.manual_seed(0)
+    state = State(made("vae", config, data.space, classes), TrainingConfig(steps=15, batch=16))
+    for report in training(state, data, 0, fabric):
+        pass
+    total = sum(t.double().abs().sum() for t in state.model.state_dict().values()).item()
+    whole = [b.x.double().sum().item() for b, _ in zip(batches(16, 0, 0, TrainingConfig()), range(15))]
+    print(f"RANK {fabric.global_rank} of {fabric.world_size} {name}: {total:.9f} {sum(taken[:15]):.3f} {sum(whole):.3f}", flush=True)
 """
 
 
-def test_two_processes_hold_the_same_weights(tmp_path):
+def test_two_processes_share_batches_and_hold_the_same_weights(tmp_path):
     script = tmp_path / "two.py"
     script.write_text(SCRIPT)
     environment = {k: v for k, v in os.environ.items() if k not in ("WORLD_SIZE", "LOCAL_RANK", "RANK")}
@@ -172,6 +181,11 @@ def test_two_processes_hold_the_same_weights(tmp_path):
         [sys.executable, str(script), "2"], capture_output=True, text=True, timeout=120, env=environment, check=False
     )
     # Both write to one pipe, so lines may run into each other.
-    said = sorted(re.findall(r"RANK (\d) of 2: (\d+\.\d{12})", done.stdout))
-    assert [rank for rank, _ in said] == ["0", "1"], done.stderr[-2000:]
-    assert said[0][1] == said[1][1]
+    for name in ("bars", "digits"):
+        number = r"(-?\d+\.\d+)"
+        said = sorted(re.findall(rf"RANK (\d) of 2 {name}: {number} {number} {number}", done.stdout))
+        assert [rank for rank, *_ in said] == ["0", "1"], done.stderr[-2000:]
+        assert said[0][1] == said[1][1]
+        shares = [float(taken) for _, _, taken, _ in said]
+        assert shares[0] != shares[1]
+        assert sum(shares) == pytest.approx(float(said[0][3]), abs=0.01)  # together they have had the batches of one

@@ -193,19 +193,27 @@ def told(phase: Phase) -> float:
 
 
 def _average_buffers(model: Model, fabric: Fabric) -> None:
-    """What a model keeps beside its parameters, such as running moments, is the same in all processes."""
-    moving = [b for b in model.buffers() if b.is_floating_point() and b.numel()]
-    if moving:
-        flat: Any = fabric.all_reduce(torch.cat([b.flatten() for b in moving]), reduce_op="mean")
-        for b, part in zip(moving, flat.split([b.numel() for b in moving]), strict=True):
-            b.copy_(part.view_as(b))
+    """What a model keeps beside its parameters, such as running moments, is the same in all processes; of a count, the greatest."""
+    for moving, way in ((True, "mean"), (False, "max")):
+        kept = [b for b in model.buffers() if b.is_floating_point() == moving and b.numel()]
+        if kept:
+            whole = torch.cat([b.flatten() if moving else b.flatten().long() for b in kept])
+            flat: Any = fabric.all_reduce(whole, reduce_op=way)
+            for b, part in zip(kept, flat.split([b.numel() for b in kept]), strict=True):
+                b.copy_(part.view_as(b))
 
 
 def _average_gradients(parameters: list[Any], fabric: Fabric) -> None:
-    present = [p for p in parameters if p.grad is not None]
-    flat: Any = fabric.all_reduce(torch.cat([p.grad.flatten() for p in present]), reduce_op="mean")
-    for p, part in zip(present, flat.split([p.numel() for p in present]), strict=True):
-        p.grad.copy_(part.view_as(p))
+    """The mean over those processes that have one: a machine for each label learns where its label was drawn."""
+    held = torch.tensor([float(p.grad is not None) for p in parameters], device=fabric.device)
+    counts: Any = fabric.all_reduce(held, reduce_op="sum")
+    present = [(p, count) for p, count in zip(parameters, counts.tolist(), strict=True) if count]
+    for p, _ in present:
+        if p.grad is None:
+            p.grad = torch.zeros_like(p)
+    flat: Any = fabric.all_reduce(torch.cat([p.grad.flatten() for p, _ in present]), reduce_op="sum")
+    for (p, count), part in zip(present, flat.split([p.numel() for p, _ in present]), strict=True):
+        p.grad.copy_(part.view_as(p) / count)
 
 
 def _seed(number: int) -> None:
@@ -239,7 +247,7 @@ def validate(model: Model, data: Data, step: int, seed: int, limit: int = 256) -
     if not len(data.valid) or not model.learners():
         return {}
     device = next(model.parameters()).device
-    batch = Batch(*(None if t is None else t.to(device) for t in data.valid.batch(limit)))  # type: ignore[arg-type]
+    batch = data.valid.batch(limit).to(device)
     with torch.random.fork_rng():
         torch.manual_seed(seed_of(seed, step, 0))
         return {phase.learner: told(phase) for phase in model.phases(batch, step)}
