@@ -16,7 +16,7 @@ env: $(VENV)/.made  ## the environment alone; then .venv/bin/reverie works
 $(VENV)/.made: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("reverie needs Python 3.11 or newer; give one: make PYTHON=python3.12") if sys.version_info < (3, 11) else 0'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[data,dev,fast,brains]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[data,dev,fast,brains,hub,tables]'
 	touch $@
 
 test: env  ## every test; needs no GPU and no network
