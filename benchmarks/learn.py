@@ -99,7 +99,10 @@ def recorded_within(
     config, recipe = MODELS[family].recipe(data.space, len(data.train))
     config, recipe = replace(config, **change), replace(recipe, **learning)
     if folder.exists():
-        recipe = Run.load(folder).training
+        run = Run.load(folder)
+        if run.model.config != config or replace(run.training, steps=recipe.steps) != recipe:
+            raise SystemExit(f"{folder} was begun with other settings than are asked for now; remove it")
+        recipe = run.training
     else:
         steps = rounds_within(minutes, lambda: MODELS[family](config, data.space), data, recipe, seed)
         recipe = replace(recipe, steps=steps)
