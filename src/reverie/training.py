@@ -45,6 +45,7 @@ class State:
         self.model = model
         self.config = config
         self.parameters = {name: list(group) for name, group in model.learners().items()}
+        self.apart = {name: model.apart(name) for name in self.parameters}
         # A model that is solved has nothing to average, and may change its size when it is.
         self.average = copy.deepcopy(model).requires_grad_(False).eval() if self.parameters else model.eval()
         if self.parameters:
@@ -161,7 +162,8 @@ def _round(state: State, batch: Batch, rate: float, fabric: Fabric) -> dict[str,
         if fabric.world_size > 1:
             _average_gradients(parameters, fabric)
         if state.config.clip:
-            _clip(parameters, state.config.clip, state.model.members)
+            for group in state.apart[learner]:
+                _clip(group, state.config.clip, state.model.members)
         rests = phase.rests
         if rests is not None and fabric.world_size > 1:  # all processes move the same weights
             counts = fabric.all_reduce(rests.float(), reduce_op="sum")

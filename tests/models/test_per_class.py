@@ -113,3 +113,24 @@ def test_what_machines_of_classes_cannot_be_is_told():
     for change, words in (({"members": 3}, "one member"), ({"inputs": 1}, "no inputs")):
         with pytest.raises(BadInput, match=words):
             made("recurrent", RecurrentConfig(**change), Space((10, 2), "real"), per_class=2)
+
+
+def test_the_gradients_of_each_machine_are_clipped_by_themselves(two_kinds):
+    moved = []
+    for clip in (0.0, 1e-3):
+        torch.manual_seed(0)
+        model = made("vae", CONFIGS["vae"], two_kinds.space, per_class=2)
+        for p in model.machines[0].decoder.parameters():
+            p.data *= 20  # whose gradients are larger
+        recipe = TrainingConfig(steps=1, batch=16, optimiser="sgd", rate=1.0, warmup=0.0, clip=clip, average=0.0)
+        before = [[p.detach().clone() for p in machine.parameters()] for machine in model.machines]
+        next(training(State(model, recipe), two_kinds, 0, fabric_for("cpu")))
+        moved.append(
+            [
+                torch.cat([(p - b).flatten() for p, b in zip(machine.parameters(), old, strict=True)])
+                for machine, old in zip(model.machines, before, strict=True)
+            ]
+        )
+    for free, clipped in zip(*moved, strict=True):
+        assert clipped.norm().item() == pytest.approx(1e-3, rel=2e-2)
+        torch.testing.assert_close(1e3 * clipped, free / free.norm(), atol=2e-2, rtol=0)

@@ -101,6 +101,10 @@ class Model(nn.Module, ABC):
         """Named groups of parameters; together a partition of them. Empty: the model has `solve` instead."""
         return {"all": self.parameters()}
 
+    def apart(self, learner: str) -> list[list[nn.Parameter]]:
+        """The parameters of a learner in groups whose gradients are clipped each by itself."""
+        return [list(self.learners()[learner])]
+
     def phases(self, batch: Batch, step: int) -> Iterator[Phase]:
         """The losses of one round, lazily: code after a `yield` sees the step taken."""
         raise NotImplementedError(f"{type(self).__name__} has no phases; it is solved in closed form")

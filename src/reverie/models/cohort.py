@@ -93,6 +93,9 @@ class Cohort(PerClass):
     def learners(self) -> dict[str, Any]:
         return {"all": list(self.parameters())}
 
+    def apart(self, learner: str) -> list[Any]:
+        return [list(self.parameters())]
+
     def explained(self) -> dict[str, str]:
         return self.shared.explained()
 

@@ -48,6 +48,9 @@ class PerClass(Labelled):
         each = [machine.learners() for machine in self.machines]
         return {name: [p for learners in each for p in learners[name]] for name in each[0]}
 
+    def apart(self, learner: str) -> list[list[nn.Parameter]]:
+        return [list(machine.learners()[learner]) for machine in self.machines]
+
     def explained(self) -> dict[str, str]:
         told: dict[str, str] = self.machines[0].explained()
         return told
