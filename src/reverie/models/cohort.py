@@ -94,7 +94,7 @@ class Cohort(PerClass):
         return {"all": list(self.parameters())}
 
     def apart(self, learner: str) -> list[Any]:
-        return [list(self.parameters())]
+        return Labelled.apart(self, learner)  # its machines share their weights
 
     def explained(self) -> dict[str, str]:
         return self.shared.explained()
@@ -122,7 +122,7 @@ class Cohort(PerClass):
         # Every window in every member's hand is a machine of its own, of its subject's weights.
         whose = batch.given.view(hands, -1).expand(self.members, -1)
         rows = torch.arange(len(batch.x), device=whose.device).view(hands, -1).expand(self.members, -1).flatten()
-        mine = Batch(batch.x, batch.observed, None, batch.inputs).rows(rows)
+        mine = Batch(batch.x, batch.observed).rows(rows)
         vectors = self.vectors.gather(1, whose.unsqueeze(-1).expand(-1, -1, self.vectors.shape[-1]))
         nats = self._nats(vectors, mine, step).view(whose.shape).mean(1)
         yield turn(self, nats, nats, self.shared.rested)
@@ -171,8 +171,8 @@ class Cohort(PerClass):
             for name, part in kept.items()
             if not name.startswith("cell.")
         }
-        x, observed, inputs = self.shared.by_time(batch.x, batch.observed, batch.inputs, flat)
-        found: Tensor = torch.func.functional_call(_Nats(self.shared), weights | rest, (x, observed, inputs, step))
+        x, observed, _ = self.shared.by_time(batch.x, batch.observed, None, flat)
+        found: Tensor = torch.func.functional_call(_Nats(self.shared), weights | rest, (x, observed, step))
         return found
 
     def _own(self, machine: Recurrent) -> list[tuple[str, Tensor]]:
@@ -186,8 +186,8 @@ class _Nats(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, x: Tensor, observed: Tensor | None, inputs: Tensor | None, step: int) -> Tensor:
-        return self.model.learned(x, observed, inputs, step)[1]
+    def forward(self, x: Tensor, observed: Tensor | None, step: int) -> Tensor:
+        return self.model.learned(x, observed, None, step)[1]
 
 
 class _Machines(Sequence[Recurrent]):
