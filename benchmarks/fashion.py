@@ -26,6 +26,7 @@ from reverie.run import Run
 PART = 250  # examples whose estimates are kept together
 SMALL = {"net": "mlp", "width": 300, "depth": 2, "latent": 40}
 GATED = SMALL | {"net": "gated", "objective": "stl"}  # the nets of the published figures
+MANY = GATED | {"objective": "dreg", "draws": 8}
 ADAM = TrainingConfig(batch=128, rate=1e-3, warmup=0.01, final=0.01, beta2=0.999, average=0.02)
 LADDER = TrainingConfig(batch=32, rate=2e-3, warmup=0.03, final=0.01, beta2=0.99, average=0.02, clip=200.0)
 MODELS: dict[str, tuple[str, Any, TrainingConfig]] = {
@@ -33,6 +34,12 @@ MODELS: dict[str, tuple[str, Any, TrainingConfig]] = {
     "vamp": ("vae", VAEConfig(**SMALL, prior="vamp", components=500), replace(ADAM, steps=100_000)),
     "gated vae": ("vae", VAEConfig(**GATED, prior="normal"), replace(ADAM, steps=180_000)),
     "gated vamp": ("vae", VAEConfig(**GATED, prior="vamp", components=500), replace(ADAM, steps=90_000)),
+    "gated iwae": (
+        "vae", VAEConfig(**MANY, prior="normal"), replace(ADAM, batch=64, precision="bfloat16", steps=370_000)
+    ),
+    "gated iwae vamp": (
+        "vae", VAEConfig(**MANY, prior="vamp", components=500), replace(ADAM, batch=64, precision="bfloat16", steps=250_000)
+    ),
     "ladder": ("ladder", LadderConfig(groups=(2, 4), width=64, latent=8, fold=4), replace(LADDER, steps=60_000)),
     "told ladder": (
         "ladder", LadderConfig(groups=(2, 4), width=64, latent=8, fold=4, neighbours=3), replace(LADDER, steps=30_000)

@@ -1,11 +1,12 @@
 """Faces of nobody: what 5, 30 and 120 minutes of one core give a GAN, beside the VAE of the house.
 
-    python benchmarks/nobody.py [NAME@MINUTES[xSEEDS] …] [--train-only]
+    python benchmarks/nobody.py [NAME@MINUTES[xSEEDS] …] [--train-only] [--table NAME]
 
 as gan@5x3 (five minutes, for each of three seeds) and "slow gan@120" (one seed); what is measured where nothing is asked for is in LINES. Every machine is
 a run under benchmarks/.work that goes on where it stopped, of as many rounds as the minutes of one core's own time hold, learned at its recipe. At the
 end 500 dreams of each are held beside the portraits of test people, whom nothing was chosen by.
-The first 16 dreams of the first seed of each, not chosen, are in results/nobody.png, a row for each line of the table.
+The first 16 dreams of the first seed of each, not chosen, are in results/nobody.png, a row for each line of the table. What is measured
+in another session than the rest has a table of its own.
 """
 
 import argparse
@@ -71,6 +72,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("lines", nargs="*", metavar="NAME@MINUTES[xSEEDS]", help=f"NAME of {'; '.join(MACHINES)}")
     parser.add_argument("--train-only", action="store_true", help="measure nothing")
+    parser.add_argument("--table", default="nobody", help="the name of the table and of its picture")
     parser.add_argument("--quick", action="store_true", help="seconds of learning, for development")
     asked = parser.parse_args()
     try:
@@ -99,7 +101,7 @@ def main() -> None:
     ]  # fmt: skip
     rows.append(["training people", "", "", *_cells([measures(data.train.x(), data, seen)])])
     strips = [np.concatenate(list(np.asarray(data.codec.to_world(d.x[0][:SHOWN]))[:, 0]), 1) for d in made]
-    keep("nobody", Image.fromarray(np.concatenate(strips).astype(np.uint8)))
+    keep(asked.table, Image.fromarray(np.concatenate(strips).astype(np.uint8)))
     differences = [
         [d.name, f"{d.minutes:g}", f"{other.name}, {other.minutes:g}", *_cells([
             [pictures.kernel_difference(*map(e, (data.test.x(), one, two)), data.test.groups) for e in seen.values()]
@@ -115,10 +117,10 @@ def main() -> None:
         "rounds: the median of several, and the range; of a pair of lines those that both have.",
         "Minutes of one core's own time, settled by the time of 40 rounds before the first. Sharpness: power between a quarter and half a cycle "
         "per pixel, as a share of the test people's. Memorisation: below 1 dreams are nearer to training portraits (or their mirror images) than test people are.",
-        "results/nobody.png: the first 16 dreams of every line; portraits of people are not published.",
+        f"results/{asked.table}.png: the first 16 dreams of every line; portraits of people are not published.",
         *(f"{name}: {' '.join(f'{k}={v}' for k, v in (MACHINES[name][1] | MACHINES[name][2]).items()) or 'the recipe of its family'}" for name in MACHINES),
     ]  # fmt: skip
-    write("nobody", "Faces of nobody", header, rows, notes, more)
+    write(asked.table, "Faces of nobody", header, rows, notes, more)
 
 
 def _cells(found: list[list[Estimate]]) -> list[str]:

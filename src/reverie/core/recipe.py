@@ -23,7 +23,8 @@ class TrainingConfig:
     decay: float = knob(0.0, "decoupled weight decay", low=0.0)
     clip: float = knob(0.0, "greatest norm of a learner's gradient; 0 lets every norm pass", low=0.0)
     precision: Literal["float32", "bfloat16"] = knob(
-        "float32", "of nets while they learn; bfloat16 is coarser, and faster on GPUs and on processors with AMX"
+        "float32",
+        "of nets while they learn; bfloat16 is coarser, and faster on GPUs and on processors with AMX or AVX512-BF16",
     )
     average: float = knob(0.01, "half-life of the averaged weights, as a share of the run; 0 keeps the last", low=0.0)
     mirror: bool = knob(False, "pictures: flip half of them left to right")
