@@ -87,7 +87,7 @@ def gaussian(model):
 
     def x_of(noise):
         noise = noise.view(steps, channels)
-        scale = model.seen.log_scale.exp()[0, 0]
+        scale = model.seen.modality.log_scale.exp()[0, 0]
         return by_hand(model, lambda t, mean: mean + (scale if t else 1) * noise[t]).flatten()
 
     zero = torch.zeros(steps * channels, dtype=torch.float64)

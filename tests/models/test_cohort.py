@@ -111,7 +111,7 @@ def test_each_subject_is_as_noisy_as_its_own_validation_windows():
     for y in range(2):
         x = data.of_label(y).valid.x()
         assert data.of_label(y).valid.labels.unique().tolist() == [y]
-        told = model.machine(model.vectors[:, y], y).seen.log_scale.exp()
+        told = model.machine(model.vectors[:, y], y).seen.modality.log_scale.exp()
         assert told.mean().item() == pytest.approx(x.std().item(), rel=0.5)  # and not as that of both
 
 

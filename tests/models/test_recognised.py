@@ -97,7 +97,7 @@ def test_with_the_exact_posterior_the_bound_is_the_evidence_of_a_kalman_filter()
     model = made(6, 1, alpha=1.0, observation="identity")
     model.cell.W1.data.zero_(), model.cell.a.data.zero_()
     first, later = model.recognition.log_spread[0, :, 0, 0].exp().square().tolist()
-    r, h = model.seen.log_scale.exp().square().item(), model.cell.h.item()
+    r, h = model.seen.modality.log_scale.exp().square().item(), model.cell.h.item()
     x = torch.randn(6, 1, 1, 1, dtype=torch.float64)
     mean, variance, evidence, parts = 0.0, first, 0.0, []
     for value in x.flatten().tolist():
@@ -226,7 +226,7 @@ def test_it_finds_what_kalmans_smoother_finds():
         (model.cell.a, a),
         (model.cell.h, 0.0),
         (model.cell.W1, 0.0),
-        (model.seen.log_scale, 0.5 * np.log(r)),
+        (model.seen.modality.log_scale, 0.5 * np.log(r)),
     ):
         part.data.fill_(value)
     first = q / (1 - a * a)

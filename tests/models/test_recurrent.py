@@ -43,7 +43,7 @@ def gaussian(model):
 
     def x_of(noise):
         noise, x, z = noise.view(steps, 1, 1, channels), [], None
-        scale = model.seen.log_scale.exp()
+        scale = model.seen.modality.log_scale.exp()
         for t in range(steps):
             if t == 0:
                 x.append(noise[0])
@@ -155,7 +155,7 @@ def test_with_the_right_gain_it_is_a_kalman_filter():
     model.cell.a.data.fill_(a)
     model.cell.h.data.zero_()
     model.gain.fill_(p / (p + r))
-    model.seen.log_scale.data.fill_(0.5 * np.log(p + r))
+    model.seen.modality.log_scale.data.fill_(0.5 * np.log(p + r))
     x = torch.randn(1, n, 1, dtype=torch.float64).cumsum(1) * 0.3
     mean, variance, nats = 0.0, 1.0, []
     for value in x.flatten().tolist():
@@ -239,7 +239,7 @@ def test_it_learns_to_turn_in_circles(forcing):
     assert (model.rested == 0).all()
     x = data.test.x()
     # The noise is 0.14 of the standardised deviation, and a step of the circle 0.3 of its radius.
-    assert model.seen.log_scale.exp().max() < 0.2
+    assert model.seen.modality.log_scale.exp().max() < 0.2
     assert model.surprise(x).value.mean() / x[0].numel() < 0
     run = model.free_run(300)[:, 0]
     assert (run.square().sum(-1).sqrt().std(1) < 0.4).all()
@@ -458,7 +458,7 @@ def test_smoothed_counts_pull_towards_the_log_of_the_rate():
     model = made(41, 2, "count", members=1)
     rate = torch.tensor([0.3, 3.0], dtype=torch.float64)
     x = torch.poisson(rate.expand(41, 1, 20_000, 2))
-    pulling = model.seen.linked(model.seen.smoothed(x, parabolas(41, 20).double()))[20].mean((0, 1))
+    pulling = model.seen.linked(model.seen.modality.smoothed(x, parabolas(41, 20).double()))[20].mean((0, 1))
     assert (pulling - rate.log()).abs().max() < 0.05
     half = torch.log(torch.einsum("ts,sabc->tabc", parabolas(41, 20).double(), x).clamp(min=0) + 0.5)[20].mean((0, 1))
     assert (half - rate.log()).abs().max() > 0.5

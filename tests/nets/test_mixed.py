@@ -9,7 +9,7 @@ from reverie.core.errors import BadInput
 from reverie.core.space import Column, Space
 from reverie.nets.mixed import MixedObservation, observation_of
 from reverie.nets.modalities import simplex
-from reverie.nets.observations import GaussianObservation
+from reverie.nets.observations import observation
 
 S, B, T = 2, 5, 7
 COLUMNS = (
@@ -79,7 +79,7 @@ def test_the_cumulative_logit_is_as_published():
     upto = torch.stack([seen(z).log_prob(torch.full((1, B, 1), float(k)).double()).exp() for k in range(4)], -1).cumsum(
         -1
     )
-    thresholds = torch.nn.functional.pad(seen.parts[0].log_gaps.exp().cumsum(-1), (1, 0))[:, 0, 0]
+    thresholds = torch.nn.functional.pad(seen.modality.parts[0].log_gaps.exp().cumsum(-1), (1, 0))[:, 0, 0]
     wanted = torch.sigmoid(thresholds.unsqueeze(1) - seen.location(z))
     torch.testing.assert_close(upto[..., :3], wanted)
     assert torch.equal(seen(z).mean.squeeze(-1), (wanted < 0.5).sum(-1).double())
@@ -88,7 +88,7 @@ def test_the_cumulative_logit_is_as_published():
 def test_real_channels_alone_are_an_affine_gaussian():
     columns, latent = only(*[("real", 0)] * 4), 3
     torch.manual_seed(1)
-    mixed, plain = MixedObservation(S, latent, columns), GaussianObservation(S, latent, 4)
+    mixed, plain = MixedObservation(S, latent, columns), observation("gaussian", "real", S, latent, 4)
     x = torch.randn(30, 20, 2) @ torch.randn(2, 4) + 0.1 * torch.randn(30, 20, 4)
     observed = torch.rand_like(x) < 0.8
     for seen in (mixed, plain):
@@ -135,7 +135,12 @@ def test_levels_pull_to_the_location_on_average_and_by_what_they_explain(kind, s
         of = (x == level).double()
         mean = (of * located).sum(1) / of.sum(1).clamp(min=1)
         explained += of.mean((1, 2)) * mean.square().sum(-1)
-    torch.testing.assert_close(seen.parts[0].trust(seen._around()[0])[:, 0], explained / variance, atol=0.02, rtol=0.1)
+    torch.testing.assert_close(
+        seen.modality.parts[0].trust(seen._around().split(seen.modality.widths, -1)[0])[:, 0],
+        explained / variance,
+        atol=0.02,
+        rtol=0.1,
+    )
 
 
 def test_the_weaker_a_readout_the_more_it_is_logistic_regressions_working_response():
@@ -179,7 +184,7 @@ def test_what_tells_more_pulls_more():
     seen = made()
     x = seen(torch.randn(1, S, B, 3).double()).sample()
     weight = seen.forcing(x, torch.full((1, 1, 1, 1), 0.5).double()).weight
-    assert weight.shape == (1, S, 1, seen.width)
+    assert weight.shape == (1, S, 1, seen.modality.numbers)
     assert weight.max() == 0.5  # of the most telling channel, a real one
     assert (weight > 0).all()
     seen.readout.data[..., :2] *= 1e-3  # those of the first channel, a label, come to say nothing
@@ -190,7 +195,7 @@ def test_what_tells_more_pulls_more():
 def test_real_channels_alone_are_smoothed():
     seen = made()
     x = torch.randn(T, 1, B, 6).double()
-    smooth = seen.smoothed(x, torch.full((T, T), 1 / T).double())
+    smooth = seen.modality.smoothed(x, torch.full((T, T), 1 / T).double())
     for i, column in enumerate(COLUMNS):
         wanted = x[..., i].mean(0, keepdim=True).expand(T, -1, -1) if column.kind == "real" else x[..., i]
         torch.testing.assert_close(smooth[..., i], wanted)

@@ -72,6 +72,6 @@ def test_counts_have_the_mean_they_are_said_to(name):
 
 
 def test_only_what_fits():
-    assert type(observation("auto", "real", 1, 2, 3)).__name__ == "GaussianObservation"
+    assert type(observation("auto", "real", 1, 2, 3)).__name__ == "AffineObservation"
     with pytest.raises(BadInput, match="use auto, poisson or negative_binomial"):
         observation("identity", "count", 1, 3, 3)

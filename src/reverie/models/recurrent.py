@@ -144,7 +144,7 @@ class Recurrent(Innovations):
         if self.config.smooth < 0:  # with holes there are no parabolas, and what is pushed from outside may jump
             rough = told.observed is not None or self.inputs or self.seen.blurs
             chance = told.x.mean((0, 1)) if self.space.kind == "count" else None  # the variance of Poisson counts
-            self.reach.fill_(0 if rough else smoothing(self.seen.smooth(told.x), chance))
+            self.reach.fill_(0 if rough else smoothing(self.seen.modality.averaging(told.x), chance))
         if self.recognition is not None:
             self.recognition.recogniser.prepare(self.seen, int(self.reach[0]))
 
@@ -175,7 +175,7 @@ class Recurrent(Innovations):
         if observed is not None and self.config.smooth > 0 and self.training:
             raise BadInput("what has holes is not smoothed; leave --model.smooth out")
         if reach and observed is None:  # held-out examples may have holes where those to learn from have none
-            pulling = self.seen.smoothed(x, parabolas(len(x), reach).to(x))
+            pulling = self.seen.modality.smoothed(x, parabolas(len(x), reach).to(x))
         sources, known, before = self.seen.sources(pulling, observed, self.disturbing(inputs))
         states = self.forced(sources, known, inputs, self.weight(x, known, step))
         return states, self.nats(states, x, observed, inputs, before).sum(0).mean(-1)

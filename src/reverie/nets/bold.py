@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from reverie.core.distributions import Factorised, Gaussian
 from reverie.core.errors import BadInput
 from reverie.core.space import Space
-from reverie.nets.observations import AffineObservation, Noisy
+from reverie.nets.modalities import RealModality
+from reverie.nets.observations import AffineObservation
 
 RESPONSE = 32.0  # seconds, after which nothing is left of it
 TIMES = (0.05, 10.0)  # seconds between two volumes that can be meant
@@ -38,7 +39,7 @@ def blur(kernel: Float[Tensor, " L"], path: Float[Tensor, "more S B R"]) -> Floa
     return path.unfold(0, len(kernel), 1) @ kernel.flip(0)
 
 
-class BoldObservation(Noisy, AffineObservation):
+class BoldObservation(AffineObservation):
     """x_t = sum_k h_k z_{t-k} B + b + r_t J + noise of one deviation a channel: states convolved with the haemodynamic response h,
     and nuisance regressors r, as the movements of the head (Koppe, Toutounji, Kirsch, Lis & Durstewitz 2019, arXiv 1902.07186).
 
@@ -47,7 +48,8 @@ class BoldObservation(Noisy, AffineObservation):
     Gaussian process that forgets exponentially). Volkmann, Brändle, Durstewitz & Koppe 2024 (arXiv 2411.02949) force such models by
     deconvolved series. From all of x while learning; else from what was seen so far (`following.Late`).
 
-    A single 1 for h is the plain affine Gaussian observation.
+    A single 1 for h is the plain affine Gaussian observation. The law of states is that of such as are blurred already, or have stood still for
+    long.
     """
 
     kernel: Tensor  # (L,) h
@@ -55,7 +57,7 @@ class BoldObservation(Noisy, AffineObservation):
     noise: Tensor  # () variance of the noise beside that of what is blurred
 
     def __init__(self, members: int, latent: int, channels: int, kernel: Float[Tensor, " L"], nuisance: int = 0):
-        super().__init__(members, latent, channels)
+        super().__init__(members, latent, RealModality(members, channels))
         self.J = nn.Parameter(torch.zeros(members, nuisance, channels)) if nuisance else None
         self.taps, self.lag = len(kernel), int(kernel.argmax())
         self.register_buffer("kernel", kernel.to(self.readout))
@@ -65,10 +67,6 @@ class BoldObservation(Noisy, AffineObservation):
     @property
     def blurs(self) -> bool:
         return self.taps > 1
-
-    def forward(self, z: Tensor) -> Gaussian:
-        """p(x | z) of states that are blurred already, or have stood still for long."""
-        return Gaussian(self.location(z), self.log_scale)
 
     def felt(self, states: Tensor, before: Tensor | None = None) -> Float[Tensor, "T S B R"]:
         """The states of a path, blurred; the first of those `before` it (K, S, B, M) has stood still for long."""

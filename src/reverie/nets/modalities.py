@@ -1,5 +1,5 @@
 """What kinds of channels there are, each seen through some numbers, its location: a real number or a count through one, a
-category of L levels through L - 1. mixed.py puts them side by side.
+category of L levels through L - 1. observations.py says where the location comes from, mixed.py puts several kinds side by side.
 """
 
 import functools
@@ -8,13 +8,12 @@ from abc import ABC, abstractmethod
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
 
 from reverie.core.counts import NegativeBinomial, Poisson
 from reverie.core.distributions import Factorised, Gaussian
 from reverie.core.table import Category, Ordered
-from reverie.nets.observations import moments
 
 
 class Modality(nn.Module, ABC):
@@ -22,7 +21,7 @@ class Modality(nn.Module, ABC):
 
     def __init__(self, channels: int, width: int = 1):
         super().__init__()
-        self.channels, self.width = channels, width
+        self.channels, self.width, self.numbers = channels, width, channels * width
 
     @abstractmethod
     def law(self, location: Tensor) -> Factorised:
@@ -31,6 +30,14 @@ class Modality(nn.Module, ABC):
     @abstractmethod
     def linked(self, x: Tensor) -> Tensor:
         """x (…, n) on the scale of locations (…, n * width), before anything was learned; 0 is what is usual for categories."""
+
+    def averaging(self, x: Float[Tensor, "... n"]) -> Float[Tensor, "... _"]:
+        """The channels that have a mean over steps."""
+        return x
+
+    def smoothed(self, x: Tensor, weights: Float[Tensor, "T T"]) -> Tensor:
+        """x (T, …, n), each step a weighted mean of steps around it."""
+        return torch.einsum("ts,s...->t...", weights, x)
 
     @abstractmethod
     def target(self, x: Tensor, around: Float[Tensor, "S D w"]) -> Tensor:
@@ -44,9 +51,13 @@ class Modality(nn.Module, ABC):
     def first(self, like: Tensor) -> Factorised:
         """p(x_0) of examples like (…, n), before anything was seen."""
 
-    def prepare(self, x: Tensor, known: Tensor) -> Tensor | None:
-        """Sets what should begin near the data (W, T, n); the bias (n * width,) that does, where it is not the mean of `linked`."""
-        return None
+    def spread(self, x: Shaped[Tensor, "... n"]) -> Shaped[Tensor, "... w"]:
+        """What is said of channels, said of every number of their locations."""
+        return x if self.width == 1 else x.repeat_interleave(self.width, -1)
+
+    def prepare(self, x: Float[Tensor, "W T n"], known: Bool[Tensor, "W T n"]) -> Float[Tensor, " w"]:
+        """Sets what should begin near the data; the location that does: the mean of `linked`, if nothing better is known."""
+        return mean(self.linked(x), self.spread(known))
 
     def settle(self, error: Float[Tensor, "S n"]) -> None:
         """Sets the noise to the mean square error of predictions, where there is one."""
@@ -103,6 +114,12 @@ class CountModality(Modality):
     def linked(self, x: Tensor) -> Tensor:
         return torch.log(x + 0.5)
 
+    def smoothed(self, x: Tensor, weights: Tensor) -> Tensor:
+        """A mean of n counts pulls as if the log of it + 1/2n had been seen: with a half for all of them, as single counts have, low rates
+        would seem higher than they are, and what is learned would be bent."""
+        share = weights.square().sum(1).view(-1, *[1] * (x.dim() - 1))  # 1 / n
+        return super().smoothed(x, weights).clamp(min=0) + 0.5 * (share - 1)
+
     def target(self, x: Tensor, around: Tensor) -> Tensor:
         return self.linked(x)
 
@@ -117,10 +134,25 @@ class CountModality(Modality):
         return NegativeBinomial(self.first_log_mean.expand_as(like), self.first_log_r.expand_as(like))
 
     @torch.no_grad()
-    def prepare(self, x: Tensor, known: Tensor) -> None:
+    def prepare(self, x: Tensor, known: Tensor) -> Tensor:
         log_mean, log_r = moments(x, known)
         self.first_log_mean.copy_(log_mean)
         self.first_log_r.copy_(log_r)
+        return super().prepare(x, known)
+
+
+def mean(x: Float[Tensor, "W T w"], known: Bool[Tensor, "W T w"]) -> Float[Tensor, " w"]:
+    """The mean over steps of all windows, of what is known."""
+    x, known = x.flatten(0, 1), known.flatten(0, 1)
+    return (x * known).sum(0) / known.sum(0).clamp(min=1)
+
+
+def moments(x: Float[Tensor, "W T N"], known: Tensor) -> tuple[Float[Tensor, " N"], Float[Tensor, " N"]]:
+    """Log mean and log r of counts, by their moments: variance = mean + mean^2 / r."""
+    weight = known.to(x.dtype)
+    mean = ((x * weight).sum((0, 1)) / weight.sum((0, 1)).clamp(min=1)).clamp(min=1e-3)
+    spread = ((x - mean).square() * weight).sum((0, 1)) / weight.sum((0, 1)).clamp(min=1)
+    return mean.log(), (mean.square() / (spread - mean).clamp(min=1e-6)).log().clamp(-7, 12)
 
 
 class _Levels(Modality):
@@ -234,3 +266,12 @@ def simplex(levels: int) -> Float[Tensor, "w L"]:
     for k in range(1, levels):
         rows[k - 1, :k], rows[k - 1, k] = 1.0, -k
     return (rows / rows.norm(dim=1, keepdim=True)).float()
+
+
+def modality(kind: str, members: int, channels: int, levels: int = 0, spread: bool = False) -> Modality:
+    """That of n channels of a kind; counts are negative binomial where they `spread` more than Poisson ones."""
+    if kind == "category":
+        return CategoryModality(channels, levels)
+    if kind == "ordered":
+        return OrderedModality(members, channels, levels)
+    return CountModality(members, channels, spread) if kind == "count" else RealModality(members, channels)

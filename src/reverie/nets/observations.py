@@ -3,18 +3,17 @@
 Members lie along the third axis from the end, (…, S, B, …), of states and of what is seen.
 """
 
-import math
 from abc import ABC, abstractmethod
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from reverie.core.counts import NegativeBinomial, Poisson
-from reverie.core.distributions import Factorised, Gaussian
+from reverie.core.distributions import Factorised
 from reverie.core.errors import BadInput
 from reverie.core.space import Kind
+from reverie.nets.modalities import Modality, RealModality, mean, modality
 from reverie.nets.recurrence import Forcing
 
 ObservationName = Literal["auto", "identity", "gaussian", "poisson", "negative_binomial", "bold"]
@@ -25,42 +24,38 @@ FITTING: dict[str, tuple[ObservationName, ...]] = {
 
 
 class Observation(nn.Module, ABC):
-    """p(x_t | z_t) of N channels, from the first R units of the state; the other units are never seen."""
+    """p(x_t | z_t) of N channels, from the first R units of the state, which say where they are; the other units are never seen."""
 
-    def __init__(self, members: int, latent: int, channels: int):
+    def __init__(self, members: int, latent: int, modality: Modality):
         super().__init__()
-        self.members, self.channels = members, channels
-        self.reach = min(latent, channels)
+        self.members, self.channels, self.modality = members, modality.channels, modality
+        self.reach = min(latent, modality.numbers)
         # What is not seen of the first state is guessed from what is.
         self.guess = nn.Parameter(torch.zeros(members, self.reach, latent - self.reach))
 
     @abstractmethod
+    def location(self, z: Float[Tensor, "*T S B M"]) -> Float[Tensor, "*T S B _"]:
+        """The numbers through which the channels are seen."""
+
     def forward(self, z: Float[Tensor, "*T S B M"]) -> Factorised:
         """p(x | z), events of N channels."""
+        return self.modality.law(self.location(z))
 
     def linked(self, x: Tensor) -> Tensor:
         """x on the scale of locations, which are linear in the states."""
-        return x
+        return self.modality.linked(x)
 
     @abstractmethod
     def target(self, x: Tensor) -> Tensor:
         """x (…, N) on the scale on which it pulls the states."""
 
-    def smooth(self, x: Float[Tensor, "W T N"]) -> Float[Tensor, "W T _"]:
-        """The channels that have a mean over steps."""
-        return x
-
-    def smoothed(self, x: Tensor, weights: Float[Tensor, "T T"]) -> Tensor:
-        """x (T, …), each step a weighted mean of steps around it."""
-        return torch.einsum("ts,s...->t...", weights, x)
-
     def forcing(self, x: Tensor, weight: Tensor) -> Forcing:
         """What pulls the states: x (T, S or 1, B, N), 0 where not observed, with weight (T, …) 0 there."""
         return Forcing(self.target(x), weight)
 
-    @abstractmethod
     def first(self, like: Tensor) -> Factorised:
         """p(x_0) of examples like (…, N), before anything was seen."""
+        return self.modality.first(like)
 
     def prepare(
         self, x: Float[Tensor, "W T N"], observed: Bool[Tensor, "W T N"] | None, nuisance: Tensor | None = None
@@ -69,6 +64,7 @@ class Observation(nn.Module, ABC):
 
     def settle(self, error: Float[Tensor, "S N"]) -> None:
         """Sets the noise to what is left over, the mean square `error` of predictions; for those that have one."""
+        self.modality.settle(error)
 
     @property
     def blurs(self) -> bool:
@@ -97,22 +93,7 @@ class Observation(nn.Module, ABC):
         return torch.cat([seen, seen @ self.guess], -1)
 
 
-class Noisy(Observation):
-    """Something real with Gaussian noise of one deviation a channel."""
-
-    def __init__(self, members: int, latent: int, channels: int):
-        super().__init__(members, latent, channels)
-        self.log_scale = nn.Parameter(torch.zeros(members, 1, channels))
-
-    def first(self, like: Tensor) -> Gaussian:
-        return Gaussian(torch.zeros_like(like), torch.zeros_like(like))  # what is real was standardised
-
-    @torch.no_grad()
-    def settle(self, error: Tensor) -> None:
-        self.log_scale.copy_(0.5 * error.clamp(min=1e-12).log().unsqueeze(1))
-
-
-class IdentityObservation(Noisy):
+class IdentityObservation(Observation):
     """x = z_1 … z_N + noise of one deviation a channel: the state is seen as it is, as in generalised teacher forcing."""
 
     def __init__(self, members: int, latent: int, channels: int):
@@ -120,10 +101,10 @@ class IdentityObservation(Noisy):
             raise BadInput(
                 f"{latent} latent units cannot be {channels} channels; use a gaussian observation, or more units"
             )
-        super().__init__(members, latent, channels)
+        super().__init__(members, latent, RealModality(members, channels))
 
-    def forward(self, z: Tensor) -> Gaussian:
-        return Gaussian(z[..., : self.channels], self.log_scale)
+    def location(self, z: Tensor) -> Tensor:
+        return z[..., : self.channels]
 
     def target(self, x: Tensor) -> Tensor:
         return x
@@ -132,13 +113,12 @@ class IdentityObservation(Noisy):
 class AffineObservation(Observation):
     """Something whose location is z_1 … z_R B + b; the states are pulled through the pseudo-inverse of B."""
 
-    def __init__(self, members: int, latent: int, channels: int):
-        super().__init__(members, latent, channels)
-        self.readout = nn.Parameter(torch.eye(self.reach, channels).repeat(members, 1, 1))
-        self.bias = nn.Parameter(torch.zeros(members, 1, channels))
+    def __init__(self, members: int, latent: int, modality: Modality):
+        super().__init__(members, latent, modality)
+        self.readout = nn.Parameter(torch.eye(self.reach, modality.numbers).repeat(members, 1, 1))
+        self.bias = nn.Parameter(torch.zeros(members, 1, modality.numbers))
 
     def location(self, z: Tensor) -> Tensor:
-        """(…, S, B, N)."""
         return z[..., : self.reach] @ self.readout + self.bias
 
     def target(self, x: Tensor) -> Tensor:
@@ -150,93 +130,15 @@ class AffineObservation(Observation):
 
     @torch.no_grad()
     def prepare(self, x: Tensor, observed: Tensor | None, nuisance: Tensor | None = None) -> None:
-        """The principal axes of the data: a state then has about unit variance in each."""
-        self.begin(self.linked(x), torch.ones_like(x, dtype=torch.bool) if observed is None else observed)
-
-    def begin(self, x: Tensor, known: Tensor) -> None:
-        """The principal axes of x (W, T, N) on the scale of locations."""
-        x, known = x.flatten(0, 1), known.flatten(0, 1)
-        mean = (x * known).sum(0) / known.sum(0).clamp(min=1)
-        centred = torch.where(known, x - mean, 0.0)
+        """The principal axes of the data, on the scale of locations: a state then has about unit variance in each."""
+        known = torch.ones_like(x, dtype=torch.bool) if observed is None else observed
+        bias = self.modality.prepare(x, known)
+        located, known = self.linked(x), self.modality.spread(known)
+        centred = torch.where(known, located - mean(located, known), 0.0).flatten(0, 1)
         _, size, axes = torch.linalg.svd(centred, full_matrices=False)
-        scale = (size / len(x) ** 0.5).clamp(min=1e-3)
+        scale = (size / len(centred) ** 0.5).clamp(min=1e-3)
         self.readout.copy_((scale[:, None] * axes)[: self.reach].expand_as(self.readout))
-        self.bias.copy_(mean.expand_as(self.bias))
-
-
-class GaussianObservation(Noisy, AffineObservation):
-    """x = z B + b + noise of one deviation a channel."""
-
-    def forward(self, z: Tensor) -> Gaussian:
-        return Gaussian(self.location(z), self.log_scale)
-
-
-class CountObservation(AffineObservation):
-    """Counts whose log mean is z B + b; a count k pulls the states as if log(k + 1/2) had been seen."""
-
-    first_log_mean: Tensor
-    first_log_r: Tensor
-
-    def __init__(self, members: int, latent: int, channels: int):
-        super().__init__(members, latent, channels)
-        self.register_buffer("first_log_mean", torch.zeros(channels))
-        self.register_buffer("first_log_r", torch.zeros(channels))
-
-    def location(self, z: Tensor) -> Tensor:
-        return super().location(z).clamp(-30, 30)  # where float32 would overflow
-
-    def linked(self, x: Tensor) -> Tensor:
-        return torch.log(x + 0.5)
-
-    def smoothed(self, x: Tensor, weights: Tensor) -> Tensor:
-        """A mean of n counts pulls as if the log of it + 1/2n had been seen: with a half for all of them, as single counts have, low rates
-        would seem higher than they are, and what is learned would be bent."""
-        share = weights.square().sum(1).view(-1, *[1] * (x.dim() - 1))  # 1 / n
-        return super().smoothed(x, weights).clamp(min=0) + 0.5 * (share - 1)
-
-    def first(self, like: Tensor) -> Factorised:
-        return NegativeBinomial(self.first_log_mean.expand_as(like), self.first_log_r.expand_as(like))
-
-    @torch.no_grad()
-    def prepare(self, x: Tensor, observed: Tensor | None, nuisance: Tensor | None = None) -> None:
-        super().prepare(x, observed)
-        log_mean, log_r = moments(x, torch.ones_like(x) if observed is None else observed)
-        self.first_log_mean.copy_(log_mean)
-        self.first_log_r.copy_(log_r)
-
-
-def moments(x: Float[Tensor, "W T N"], known: Tensor) -> tuple[Float[Tensor, " N"], Float[Tensor, " N"]]:
-    """Log mean and log r of counts, by their moments: variance = mean + mean^2 / r."""
-    weight = known.to(x.dtype)
-    mean = ((x * weight).sum((0, 1)) / weight.sum((0, 1)).clamp(min=1)).clamp(min=1e-3)
-    spread = ((x - mean).square() * weight).sum((0, 1)) / weight.sum((0, 1)).clamp(min=1)
-    return mean.log(), (mean.square() / (spread - mean).clamp(min=1e-6)).log().clamp(-7, 12)
-
-
-class PoissonObservation(CountObservation):
-    """Poisson counts."""
-
-    def forward(self, z: Tensor) -> Poisson:
-        return Poisson(self.location(z))
-
-
-class NegativeBinomialObservation(CountObservation):
-    """Counts that vary more than Poisson ones, by a learned r a channel."""
-
-    def __init__(self, members: int, latent: int, channels: int):
-        super().__init__(members, latent, channels)
-        self.log_r = nn.Parameter(torch.full((members, 1, channels), math.log(10)))
-
-    def forward(self, z: Tensor) -> NegativeBinomial:
-        return NegativeBinomial(self.location(z), self.log_r.clamp(-7, 12))
-
-
-OBSERVATIONS: dict[str, Any] = {
-    "identity": IdentityObservation,
-    "gaussian": GaussianObservation,
-    "poisson": PoissonObservation,
-    "negative_binomial": NegativeBinomialObservation,
-}
+        self.bias.copy_(bias.expand_as(self.bias))
 
 
 def observation(name: ObservationName, kind: Kind, members: int, latent: int, channels: int) -> Observation:
@@ -251,4 +153,6 @@ def observation(name: ObservationName, kind: Kind, members: int, latent: int, ch
         name = fitting[0] if kind == "count" or latent >= channels else "gaussian"
     if name not in fitting:
         raise BadInput(f"observation {name} does not fit {kind} entries; use auto, {' or '.join(fitting)}")
-    return OBSERVATIONS[name](members, latent, channels)
+    if name == "identity":
+        return IdentityObservation(members, latent, channels)
+    return AffineObservation(members, latent, modality(kind, members, channels, spread=name == "negative_binomial"))
