@@ -23,7 +23,7 @@ os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 import numpy as np
 import torch
 from learn import learned
-from table import HERE, WORK, say, write
+from table import HERE, WORK, middle_of, say, write
 from torch import Tensor
 
 from reverie.core.recipe import TrainingConfig
@@ -104,9 +104,8 @@ def main() -> None:
     x = data.test.x()
     rows = []
     for family in FAMILIES:
-        found: dict[str, list[tuple[float, Tensor]]] = {
-            way: [] for way in (*PRECISIONS, "pythae")
-        }  # images/s; nats (n,)
+        # images/s and nats (n,) of each seed
+        found: dict[str, list[tuple[float, Tensor]]] = {way: [] for way in (*PRECISIONS, "pythae")}
         for seed in range(seeds):
             for way in found if seed % 2 == 0 else reversed(found):
                 model, seconds = (
@@ -121,9 +120,9 @@ def main() -> None:
             better = [b - a for (_, a), (_, b) in pairs]
             rows.append([
                 f"{family}, {way}", *(f"{statistics.median(fast for fast, _ in found[who]):,.0f}" for who in (way, "pythae")),
-                _median([fast / slow for (fast, _), (slow, _) in pairs]),
+                middle_of([fast / slow for (fast, _), (slow, _) in pairs]),
                 *(f"{statistics.median(nats.mean().item() for _, nats in found[who]):.2f}" for who in (way, "pythae")),
-                f"{_median([b.mean().item() for b in better])} ± {better[-1].std().item() / len(x) ** 0.5:.2f}",
+                f"{middle_of([b.mean().item() for b in better])} ± {better[-1].std().item() / len(x) ** 0.5:.2f}",
             ])  # fmt: skip
     header = [
         "",
@@ -142,10 +141,6 @@ def main() -> None:
         "reverie: the same rate throughout, a warm-up of the KL term over 1,000 rounds, averaged weights; timed from the first round to the last.",
     ]
     write("likelihoods", "Likelihood and speed beside pythae", header, rows, notes)
-
-
-def _median(found: list[float]) -> str:
-    return f"{statistics.median(found):.2f} ({min(found):.2f} to {max(found):.2f})"
 
 
 if __name__ == "__main__":

@@ -6,13 +6,12 @@ Of 2,500 samples each: how many of the 25 places have one within 3 standard devi
 of them (of perfect samples, 1 - exp(-4.5) = 98.9%). Both nets are perceptrons; the settings were found with seeds 100 and up.
 """
 
-import statistics
 from dataclasses import replace
 from functools import partial
 
 import torch
 from learn import CHOOSING, hasty, learned, seeds_parser, starts
-from table import say, write
+from table import middle_of, say, write
 from torch import Tensor
 
 from reverie.core.recipe import TrainingConfig
@@ -46,11 +45,6 @@ def one(config: GANConfig, data: Data, recipe: TrainingConfig, seed: int) -> dic
     return covered(data.codec.to_world(gan.sample(SAMPLES))) | {"seconds": seconds}
 
 
-def shown(values: list[float], form: str) -> str:
-    low, middle, high = (f"{value:{form}}" for value in (min(values), statistics.median(values), max(values)))
-    return f"{middle} ({low} to {high})"
-
-
 def main() -> None:
     parser = seeds_parser(__doc__, 3)
     parser.add_argument("names", nargs="*", metavar="GAME", help=f"of {'; '.join(GAMES)}; none: all of them")
@@ -63,8 +57,8 @@ def main() -> None:
         config, seeds = GAMES[name], range(asked.first, asked.first + asked.seeds)
         found = starts("modes", (config, recipe), seeds, partial(one, config, data, recipe))
         rows.append([
-            name, shown([f["modes"] for f in found], ".0f"), shown([f["share"] for f in found], ".1%"),
-            shown([f["seconds"] for f in found], ".0f"),
+            name, middle_of([f["modes"] for f in found], ".0f"), middle_of([f["share"] for f in found], ".1%"),
+            middle_of([f["seconds"] for f in found], ".0f"),
         ])  # fmt: skip
         say(" | ".join(rows[-1]))
     if asked.first >= CHOOSING:

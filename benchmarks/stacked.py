@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from learn import CHOOSING, hasty, learned, seeds_parser, starts
 from sklearn.svm import SVC
-from table import say, write
+from table import middle_of, say, write
 
 from reverie.core.recipe import TrainingConfig
 from reverie.data import Data, Split, open_data
@@ -85,8 +85,8 @@ def main() -> None:
         found = starts("stacked", (config, recipe), seeds, partial(one, config, data, read, recipe))
         modes, kl, seconds = ([f[key] for f in found] for key in ("modes", "kl", "seconds"))
         rows.append([
-            name, f"{statistics.median(modes):,.0f} ({min(modes):,.0f} to {max(modes):,.0f})",
-            f"{statistics.median(kl):.4f} ({min(kl):.4f} to {max(kl):.4f})", f"{statistics.median(seconds):.0f}",
+            name, middle_of(modes, ",.0f"),
+            middle_of(kl, ".4f"), f"{statistics.median(seconds):.0f}",
         ])  # fmt: skip
         say(" | ".join(rows[-1]))
     if asked.first >= CHOOSING:

@@ -9,7 +9,6 @@ Inversion: the styles of every portrait of a test person are sought, one for eac
 """
 
 import argparse
-import statistics
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -17,7 +16,7 @@ import numpy as np
 import torch
 from nobody import QUICK, run_of
 from PIL import Image
-from table import WORK, median_of, say, write
+from table import WORK, median_of, middle_of, say, write
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -112,7 +111,7 @@ def main() -> None:
         db = [decibels(x, made) for made in pictures_of]
         far = torch.cat(db)
         rows.append(
-            [name, _median([float(d.mean()) for d in db], 1), f"{float(far.min()):.1f} to {float(far.max()):.1f}"]
+            [name, middle_of([float(d.mean()) for d in db], ".1f"), f"{float(far.min()):.1f} to {float(far.max()):.1f}"]
         )
     strips = [np.concatenate(list(np.asarray(data.codec.to_world(p[:16]))[:, 0]), 1) for p in (x, found[0])]
     Image.fromarray(np.concatenate(strips).astype(np.uint8)).save(WORK / "styles.png")
@@ -122,11 +121,11 @@ def main() -> None:
     more = [
         (f"Mixing: correlation of {PAIRS} mixtures with their parents (A gives the coarse layers, B the others)",
          ["layers from A", "coarse, with A", "coarse, with B", "fine, with A", "fine, with B"],
-         [[str(n), *(_median(cell) for cell in zip(*rows, strict=True))] for n, rows in enumerate(mixed)]),
+         [[str(n), *(middle_of(cell) for cell in zip(*rows, strict=True))] for n, rows in enumerate(mixed)]),
         (f"Truncation: {DREAMS:,} dreams, k = 5, in the components of training portraits",
          ["ψ", "precision, training people", "recall, training people", "precision, test people", "recall, test people", "distance of two dreams"],
          [[f"{psi:g}", *([median_of(cell, 2) for cell in zip(*(shares for shares, _ in rows), strict=True)] or ["–"] * 4),
-           _median([apart for _, apart in rows], 1)] for psi, rows in zip(PSI, bold, strict=True)]),
+           middle_of([apart for _, apart in rows], ".1f")] for psi, rows in zip(PSI, bold, strict=True)]),
     ]  # fmt: skip
     notes = [
         f"{len(x)} portraits of test people; runs of nobody.py, {asked.minutes:g} minutes of a core; medians over {asked.seeds} seeds, ranges in brackets; "
@@ -149,12 +148,6 @@ def made_of(name: str, minutes: float, data: Data, seed: int, steps: int) -> GAN
 def _projected(linear: PixelPCA, x: Tensor) -> Tensor:
     flat = x.flatten(1).double().numpy() - linear.centre
     return torch.as_tensor(flat @ linear.axes.T @ linear.axes + linear.centre).view_as(x)
-
-
-def _median(found: Sequence[float], digits: int = 2) -> str:
-    """Over seeds, and the range where there are several."""
-    told = f"{statistics.median(found):.{digits}f}"
-    return told if len(found) == 1 else f"{told} ({min(found):.{digits}f} to {max(found):.{digits}f})"
 
 
 if __name__ == "__main__":

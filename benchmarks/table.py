@@ -4,6 +4,7 @@ import datetime
 import os
 import platform
 import shlex
+import statistics
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -45,6 +46,16 @@ def keep(name: str, picture: Image.Image) -> None:
     place = WORK if "--quick" in sys.argv else HERE / "results"
     place.mkdir(exist_ok=True)
     picture.save(place / f"{name}.png")
+
+
+def middle_of(values: Sequence[float], form: str = ".2f") -> str:
+    """Of what several seeds gave, the median, and the range where there are several.
+
+    >>> middle_of([0.3, 0.1, 0.2], ".1f")
+    '0.2 (0.1 to 0.3)'
+    """
+    low, middle, high = (f"{value:{form}}" for value in (min(values), statistics.median(values), max(values)))
+    return middle if len(values) == 1 else f"{middle} ({low} to {high})"
 
 
 def median_of(found: Sequence[Estimate], digits: int = 3) -> str:

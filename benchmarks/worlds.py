@@ -18,7 +18,7 @@ from functools import partial
 
 import torch
 from learn import CHOOSING, hasty, learned, seeds_parser, starts
-from table import say, write
+from table import middle_of, say, write
 
 from reverie.core.recipe import TrainingConfig
 from reverie.data import Data, open_data
@@ -71,8 +71,7 @@ def one(case: Case, data: Data, recipe: TrainingConfig, seed: int) -> dict[str, 
 
 
 def shown(values: list[float], scale: float) -> str:
-    values = [value * scale for value in values]
-    return f"{statistics.median(values):.3f} ({min(values):.3f} to {max(values):.3f})"
+    return middle_of([value * scale for value in values], ".3f")
 
 
 def main() -> None:

@@ -3,8 +3,9 @@
 import pytest
 import torch
 
+from reverie.core.distributions import Gaussian
 from reverie.core.errors import BadInput
-from reverie.nets.observations import observation
+from reverie.nets.observations import AffineObservation, observation
 
 S, B, T = 2, 5, 7
 
@@ -72,6 +73,8 @@ def test_counts_have_the_mean_they_are_said_to(name):
 
 
 def test_only_what_fits():
-    assert type(observation("auto", "real", 1, 2, 3)).__name__ == "AffineObservation"
+    affine = observation("auto", "real", 1, 2, 3)
+    assert isinstance(affine, AffineObservation)
+    assert isinstance(affine(torch.zeros(1, 1, 2)), Gaussian)
     with pytest.raises(BadInput, match="use auto, poisson or negative_binomial"):
         observation("identity", "count", 1, 3, 3)

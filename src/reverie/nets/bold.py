@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from reverie.core.distributions import Factorised, Gaussian
 from reverie.core.errors import BadInput
 from reverie.core.space import Space
-from reverie.nets.modalities import RealModality
+from reverie.nets.modalities import RealModality, average
 from reverie.nets.observations import AffineObservation
 
 RESPONSE = 32.0  # seconds, after which nothing is left of it
@@ -123,7 +123,7 @@ class BoldObservation(AffineObservation):
     def prepare(self, x: Tensor, observed: Tensor | None, nuisance: Tensor | None = None) -> None:
         """The likeliest sources of the data, and their principal axes; the nuisance by least squares."""
         known = torch.ones_like(x, dtype=torch.bool) if observed is None else observed
-        mean = (x * known).sum((0, 1)) / known.sum((0, 1)).clamp(min=1)
+        mean = average(x, known)
         self.bias.copy_(mean.expand_as(self.bias))
         if nuisance is not None and self.J is not None:
             # A constant beside the regressors takes what is no change of theirs.

@@ -57,7 +57,7 @@ class Modality(nn.Module, ABC):
 
     def prepare(self, x: Float[Tensor, "W T n"], known: Bool[Tensor, "W T n"]) -> Float[Tensor, " w"]:
         """Sets what should begin near the data; the location that does: the mean of `linked`, if nothing better is known."""
-        return mean(self.linked(x), self.spread(known))
+        return average(self.linked(x), self.spread(known))
 
     def settle(self, error: Float[Tensor, "S n"]) -> None:
         """Sets the noise to the mean square error of predictions, where there is one."""
@@ -141,7 +141,7 @@ class CountModality(Modality):
         return super().prepare(x, known)
 
 
-def mean(x: Float[Tensor, "W T w"], known: Bool[Tensor, "W T w"]) -> Float[Tensor, " w"]:
+def average(x: Float[Tensor, "W T w"], known: Bool[Tensor, "W T w"]) -> Float[Tensor, " w"]:
     """The mean over steps of all windows, of what is known."""
     x, known = x.flatten(0, 1), known.flatten(0, 1)
     return (x * known).sum(0) / known.sum(0).clamp(min=1)
@@ -150,7 +150,7 @@ def mean(x: Float[Tensor, "W T w"], known: Bool[Tensor, "W T w"]) -> Float[Tenso
 def moments(x: Float[Tensor, "W T N"], known: Tensor) -> tuple[Float[Tensor, " N"], Float[Tensor, " N"]]:
     """Log mean and log r of counts, by their moments: variance = mean + mean^2 / r."""
     weight = known.to(x.dtype)
-    mean = ((x * weight).sum((0, 1)) / weight.sum((0, 1)).clamp(min=1)).clamp(min=1e-3)
+    mean = average(x, known).clamp(min=1e-3)
     spread = ((x - mean).square() * weight).sum((0, 1)) / weight.sum((0, 1)).clamp(min=1)
     return mean.log(), (mean.square() / (spread - mean).clamp(min=1e-6)).log().clamp(-7, 12)
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from reverie.core.distributions import Factorised
 from reverie.core.errors import BadInput
 from reverie.core.space import Kind
-from reverie.nets.modalities import Modality, RealModality, mean, modality
+from reverie.nets.modalities import Modality, RealModality, average, modality
 from reverie.nets.recurrence import Forcing
 
 ObservationName = Literal["auto", "identity", "gaussian", "poisson", "negative_binomial", "bold"]
@@ -134,7 +134,7 @@ class AffineObservation(Observation):
         known = torch.ones_like(x, dtype=torch.bool) if observed is None else observed
         bias = self.modality.prepare(x, known)
         located, known = self.linked(x), self.modality.spread(known)
-        centred = torch.where(known, located - mean(located, known), 0.0).flatten(0, 1)
+        centred = torch.where(known, located - average(located, known), 0.0).flatten(0, 1)
         _, size, axes = torch.linalg.svd(centred, full_matrices=False)
         scale = (size / len(centred) ** 0.5).clamp(min=1e-3)
         self.readout.copy_((scale[:, None] * axes)[: self.reach].expand_as(self.readout))
