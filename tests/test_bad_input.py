@@ -20,6 +20,7 @@ from reverie.models.gan import GANConfig
 from reverie.models.recurrent import RecurrentConfig
 from reverie.models.vae import VAEConfig
 from reverie.run import Run
+from reverie.training import fabric_for
 from tests.test_cli import call, refused
 
 QUICK = TrainingConfig(steps=2, batch=8)
@@ -252,3 +253,15 @@ def test_ctrl_c_tells_what_is_kept(tmp_path, capsys, monkeypatch):
             main(["train", "digits", "--steps", "40", "--out", str(folder), "--model.width", "8", "--threads", "1"])
         assert done.value.code == 130
         assert kept in capsys.readouterr().err
+
+
+def test_bfloat16_is_refused_where_it_is_emulated(tmp_path, monkeypatch, capsys):
+    coarse = ("train", "digits", "--training.steps", 2, "--training.precision", "bfloat16", "--model.width", 8)
+    monkeypatch.setattr(train, "bfloat16_costs", lambda: 40.0)
+    assert "takes 40 times as long in bfloat16" in refused(capsys, *coarse, "--out", tmp_path / "r")
+    assert not (tmp_path / "r").exists()
+    monkeypatch.setattr(train, "bfloat16_costs", lambda: 0.25)
+    begun = train.begin(
+        open_data("digits"), "vae", SMALL, TrainingConfig(steps=2, precision="bfloat16"), tmp_path / "r", None, 0, fabric_for("cpu"), ""
+    )  # fmt: skip
+    assert begun[0].training.precision == "bfloat16"

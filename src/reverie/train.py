@@ -23,7 +23,9 @@ from reverie.progress import bar, say, training_bar
 from reverie.recording import record
 from reverie.report import write_report
 from reverie.run import BEST, SEEDS, Run
-from reverie.training import State, fabric_for, reduce, rounds_in
+from reverie.training import State, bfloat16_costs, fabric_for, reduce, rounds_in
+
+EMULATED = 4.0  # times as long in bfloat16 as in float32: nobody wants that
 
 
 def fit(
@@ -112,6 +114,8 @@ def begin(
         torch.manual_seed(seed)
         fresh = made(model, config, data.space, machines)
     reduce(fresh, training)
+    if training.precision == "bfloat16" and fabric.device.type == "cpu" and (costs := bfloat16_costs()) > EMULATED:
+        raise BadInput(f"this processor takes {costs:.0f} times as long in bfloat16 as in float32; leave --training.precision out")  # fmt: skip
     if minutes is not None and fresh.learners():
         trial = State(fabric.to_device(fresh), training)  # type: ignore[arg-type]
         training = dataclasses.replace(training, steps=rounds_in(minutes, trial, data, seed, fabric))
