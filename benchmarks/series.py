@@ -77,7 +77,7 @@ def left_alone(model: Recurrent, data: Data, steps: int, grain: bool) -> np.ndar
     """Free runs (S, T, N) in world units, NaN of what diverged; with the noise that is expected, if `grain`."""
     states = model.free_run(steps)[:, 0]
     if grain:
-        states = states + torch.randn_like(states) * model.seen.log_scale.exp()
+        states = states + torch.randn_like(states) * model.seen.modality.log_scale.exp()
     states = torch.where(model.diverged.view(-1, 1, 1), torch.nan, states)
     return np.asarray(data.codec.to_world(states).double())
 
