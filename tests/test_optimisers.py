@@ -34,6 +34,17 @@ def test_steps_are_those_of_torch(decay):
         assert torch.equal(a, b)
 
 
+def test_a_gradient_may_lie_in_memory_as_it_likes():
+    ours, theirs = (nn.Parameter(torch.ones(2, 3, 4)) for _ in range(2))
+    adam, optimiser = Adam([ours], 0.8, 0.95, 0.1), torch.optim.AdamW([theirs], 0.1, (0.8, 0.95), weight_decay=0.1, foreach=False)  # fmt: skip
+    for step in range(5):
+        torch.manual_seed(step)
+        ours.grad = theirs.grad = torch.randn(2, 4, 3).mT  # as products of matrices leave it
+        adam.step(0.1)
+        optimiser.step()
+    torch.testing.assert_close(ours, theirs)
+
+
 def test_a_restored_state_goes_on_as_if_nothing_had_been():
     runs = []
     for stop in (None, 4):

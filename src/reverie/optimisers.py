@@ -101,7 +101,7 @@ class Adam(Optimiser):
             self.count[moved] += 1
         torch._fused_adamw_(
             [self.parameters[i] for i in moved],
-            [g for p in self.parameters if (g := p.grad) is not None],
+            [_alike(g, p) for p in self.parameters if (g := p.grad) is not None],
             [self.mean[i] for i in moved],
             [self.square[i] for i in moved],
             [],
@@ -120,6 +120,13 @@ class Adam(Optimiser):
         for i, (mean, square) in enumerate(zip(self.mean, self.square, strict=True)):
             yield f"{i}.mean", mean
             yield f"{i}.square", square
+
+
+def _alike(gradient: Tensor, parameter: Tensor) -> Tensor:
+    """The gradient laid out in memory as the parameter is: the fused kernel reads both from end to end, whatever their strides."""
+    if gradient.stride() == parameter.stride():
+        return gradient
+    return torch.empty_like(parameter).copy_(gradient)
 
 
 def optimiser(config: TrainingConfig, parameters: Sequence[nn.Parameter]) -> Optimiser:

@@ -1,13 +1,12 @@
 """The sweeps of nets/recurrence.py compiled by numba, without an interpreter between the steps. Imported only where numba
 is installed.
 
-All products run over tiles of four by four: four rows of weights serve four examples, so that a number that was
-loaded is used four times. Rows lie WIDTH apart, a constant, and are whole vectors long: so the compiler sees that they do not
-overlap, and writes the inner loops as vector instructions without a scalar rest.
+LANES examples go through time side by side. Of each step there is one table, a row for each hidden unit, then one for each unit of the
+state and one of ones: [relu(…) | z | 1]. Its rows above are a product of those below with [W2 | h2]; the next state is a product of all
+of them with [W1 | A | h1]. Backwards it is the same with the transposes, and the table is [slopes | y], where y is what reaches the state.
 
-A row has a column for each hidden unit, then one for each unit of the state and one for the bias, which the linear part
-of the map needs: [W1 | A | h1] times [relu(…) | z | 1] is the whole step. More than WIDTH columns are cut into blocks;
-the linear ones always lie together in the last (`layout`).
+The tables of some steps are kept, and then the gradients of the weights are sums over steps and examples of a row of one table times a row
+of the other.
 """
 
 from typing import no_type_check
@@ -15,262 +14,195 @@ from typing import no_type_check
 import numpy as np
 from numba import njit
 
+from reverie.nets.kernels import LANES, TILE, contract, masked, product, rectified
+
 # NaN and infinity stay what they are: that is how a member that runs away is known.
 _EXACT_ENOUGH = {"reassoc", "contract", "nsz", "arcp"}
-VECTOR = 16  # numbers: a whole number of vectors of any processor
-WIDTH = (
-    15 * VECTOR
-)  # of a block: a few rows fit the first cache, and an odd number of its lines does not crowd its sets
-GROUP = 16  # examples that go through a block together, while it is at hand
-
-
-def layout(size: int, units: int) -> tuple[int, int]:
-    """The number of blocks, and the column at which the linear part begins, for `size` units of state.
-
-    >>> layout(20, 200), layout(20, 230), layout(20, 500)
-    ((1, 200), (2, 240), (3, 500))
-    """
-    blocks = -(-max(units + size + 1, 1) // WIDTH)
-    return blocks, max(units, (blocks - 1) * WIDTH)
+KEPT = 2**16  # numbers in the tables of the steps that are kept: they should fit the second cache
 
 
 @njit(fastmath=_EXACT_ENOUGH, cache=True)
 @no_type_check
-def _spread(out, o, x, b, W, vectors):
-    """Rows o … o + 3 of `out` += rows b … b + 3 of x (…, K) times K rows W."""
-    out = out[o * WIDTH :]
-    for k in range(0, x.shape[1], 4):
-        rows = W[k * WIDTH :]
-        a0, a1, a2, a3 = x[b, k], x[b, k + 1], x[b, k + 2], x[b, k + 3]
-        b0, b1, b2, b3 = x[b + 1, k], x[b + 1, k + 1], x[b + 1, k + 2], x[b + 1, k + 3]
-        c0, c1, c2, c3 = x[b + 2, k], x[b + 2, k + 1], x[b + 2, k + 2], x[b + 2, k + 3]
-        d0, d1, d2, d3 = x[b + 3, k], x[b + 3, k + 1], x[b + 3, k + 2], x[b + 3, k + 3]
-        for i in range(vectors * VECTOR):
-            p, q, r, s = rows[i], rows[i + WIDTH], rows[i + 2 * WIDTH], rows[i + 3 * WIDTH]
-            out[i] += a0 * p + a1 * q + a2 * r + a3 * s
-            out[i + WIDTH] += b0 * p + b1 * q + b2 * r + b3 * s
-            out[i + 2 * WIDTH] += c0 * p + c1 * q + c2 * r + c3 * s
-            out[i + 3 * WIDTH] += d0 * p + d1 * q + d2 * r + d3 * s
+def _table(rows, like):
+    """Zeros, so many rows, of which the first begins where a line of the cache does."""
+    found = np.zeros(rows * LANES + 16, like.dtype)
+    skipped = -found.ctypes.data % 64 // found.itemsize
+    return found[skipped : skipped + rows * LANES]
 
 
 @njit(fastmath=_EXACT_ENOUGH, cache=True)
 @no_type_check
-def _gather(out, b, h, o, W, vectors):
-    """Rows b … b + 3 of out (…, M) += the products of rows o … o + 3 of h with each of M rows W."""
-    h = h[o * WIDTH :]
-    for m in range(0, out.shape[1], 4):
-        rows = W[m * WIDTH :]
-        # Of the type of the rows: sums of another would be slower by far.
-        a0 = a1 = a2 = a3 = b0 = b1 = b2 = b3 = c0 = c1 = c2 = c3 = d0 = d1 = d2 = d3 = h.dtype.type(0)
-        for i in range(vectors * VECTOR):
-            p, q, r, s = rows[i], rows[i + WIDTH], rows[i + 2 * WIDTH], rows[i + 3 * WIDTH]
-            u, v, w, x = h[i], h[i + WIDTH], h[i + 2 * WIDTH], h[i + 3 * WIDTH]
-            a0, a1, a2, a3 = a0 + u * p, a1 + u * q, a2 + u * r, a3 + u * s
-            b0, b1, b2, b3 = b0 + v * p, b1 + v * q, b2 + v * r, b3 + v * s
-            c0, c1, c2, c3 = c0 + w * p, c1 + w * q, c2 + w * r, c3 + w * s
-            d0, d1, d2, d3 = d0 + x * p, d1 + x * q, d2 + x * r, d3 + x * s
-        found = (a0, a1, a2, a3), (b0, b1, b2, b3), (c0, c1, c2, c3), (d0, d1, d2, d3)
-        for i in range(4):
-            for j in range(4):
-                out[b + i, m + j] += found[i][j]
+def _put(table, row, x):
+    """Rows `row` … of a table = x (examples, columns)."""
+    for b in range(x.shape[0]):
+        for j in range(x.shape[1]):
+            table[(row + j) * LANES + b] = x[b, j]
 
 
 @njit(fastmath=_EXACT_ENOUGH, cache=True)
 @no_type_check
-def _hidden(h, o, bias, x, b, W, vectors):
-    """Rows o … o + 3 of h = relu(bias + rows b … b + 3 of x (…, K) times K rows W)."""
-    rows = h[o * WIDTH :]
-    for i in range(vectors * VECTOR):
-        rows[i] = rows[i + WIDTH] = rows[i + 2 * WIDTH] = rows[i + 3 * WIDTH] = bias[i]
-    _spread(h, o, x, b, W, vectors)
-    zero = h.dtype.type(0)
-    for i in range(vectors * VECTOR):
-        p, q, r, s = rows[i], rows[i + WIDTH], rows[i + 2 * WIDTH], rows[i + 3 * WIDTH]
-        rows[i], rows[i + WIDTH] = zero if p < 0 else p, zero if q < 0 else q
-        rows[i + 2 * WIDTH], rows[i + 3 * WIDTH] = zero if r < 0 else r, zero if s < 0 else s
-
-
-@njit(fastmath=_EXACT_ENOUGH, cache=True)
-@no_type_check
-def _slopes(g, h, sums, y, b, W, vectors):
-    """Rows b … b + 3 of g = those of y (…, K) times K rows W where h is on, and 0 elsewhere; `sums` += their sum."""
-    rows, on, zero = g[b * WIDTH :], h[b * WIDTH :], h.dtype.type(0)
-    for i in range(vectors * VECTOR):
-        rows[i] = rows[i + WIDTH] = rows[i + 2 * WIDTH] = rows[i + 3 * WIDTH] = zero
-    _spread(g, b, y, b, W, vectors)
-    for i in range(vectors * VECTOR):
-        p = rows[i] if on[i] > 0 else zero
-        q = rows[i + WIDTH] if on[i + WIDTH] > 0 else zero
-        r = rows[i + 2 * WIDTH] if on[i + 2 * WIDTH] > 0 else zero
-        s = rows[i + 3 * WIDTH] if on[i + 3 * WIDTH] > 0 else zero
-        rows[i], rows[i + WIDTH], rows[i + 2 * WIDTH], rows[i + 3 * WIDTH] = p, q, r, s
-        sums[i] += p + q + r + s
-
-
-@njit(fastmath=_EXACT_ENOUGH, cache=True)
-@no_type_check
-def _beside(h, o, x, b, size, column, last):
-    """Rows o … o + 3 of h, from `column` on: rows b … b + 3 of x, and `last`."""
-    for i in range(4):
-        row = h[(o + i) * WIDTH + column :]
+def _take(x, size, table, row):
+    """The first columns of x (examples, …), `size` of them, = rows `row` … of a table."""
+    for b in range(x.shape[0]):
         for j in range(size):
-            row[j] = x[b + i, j]
-        row[size] = last
+            x[b, j] = table[(row + j) * LANES + b]
 
 
 @njit(fastmath=_EXACT_ENOUGH, cache=True)
 @no_type_check
-def _put(to, x, size):
-    """Rows of `to` = those of x, as many as it has."""
-    for b in range(len(to)):
-        for j in range(size):
-            to[b, j] = x[b, j]
+def _add(x, table):
+    """x (examples, columns) += the first rows of a table."""
+    for b in range(x.shape[0]):
+        for j in range(x.shape[1]):
+            x[b, j] += table[j * LANES + b]
 
 
 @njit(fastmath=_EXACT_ENOUGH, cache=True)
 @no_type_check
-def _pull(x, target, weight):
-    """x += weight * (target - x), of the first units."""
+def _pull(z, target, weight):
+    """z += weight * (target - z), of the first units."""
     for b in range(len(target)):
         for j in range(target.shape[1]):
-            x[b, j] += weight[b, j] * (target[b, j] - x[b, j])
+            z[j * LANES + b] += weight[b, j] * (target[b, j] - z[j * LANES + b])
 
 
 @njit(fastmath=_EXACT_ENOUGH, cache=True)
 @no_type_check
-def _correct(x, target, weight, readout, gain, error):
-    """x += (weight * (target - x readout)) gain, of the first units."""
+def _correct(z, target, weight, readout, gain, error):
+    """z += (weight * (target - z readout)) gain, of the first units."""
     reach, n = readout.shape
     for b in range(len(target)):
         for j in range(n):
             error[j] = target[b, j]
             for i in range(reach):
-                error[j] -= x[b, i] * readout[i, j]
+                error[j] -= z[i * LANES + b] * readout[i, j]
             error[j] *= weight[b, j]
         for j in range(n):
             for i in range(reach):
-                x[b, i] += error[j] * gain[j, i]
+                z[i * LANES + b] += error[j] * gain[j, i]
 
 
 @njit(fastmath=_EXACT_ENOUGH, cache=True)
 @no_type_check
-def _uncorrect(x, weight, readout, gain, error):
-    """x -= (weight * (x gain')) readout', of the first units."""
+def _release(y, weight):
+    """y -= weight * y, of the first units."""
+    for b in range(len(weight)):
+        for j in range(weight.shape[1]):
+            y[j * LANES + b] -= weight[b, j] * y[j * LANES + b]
+
+
+@njit(fastmath=_EXACT_ENOUGH, cache=True)
+@no_type_check
+def _uncorrect(y, weight, readout, gain, error):
+    """y -= (weight * (y gain')) readout', of the first units."""
     reach, n = readout.shape
     for b in range(len(weight)):
         for j in range(n):
             error[j] = 0
             for i in range(reach):
-                error[j] += x[b, i] * gain[j, i]
+                error[j] += y[i * LANES + b] * gain[j, i]
             error[j] *= weight[b, j]
         for j in range(n):
             for i in range(reach):
-                x[b, i] -= error[j] * readout[i, j]
-
-
-@njit(fastmath=_EXACT_ENOUGH, cache=True)
-@no_type_check
-def _add(to, x, size):
-    for b in range(len(to)):
-        for j in range(size):
-            to[b, j] += x[b, j]
-
-
-@njit(fastmath=_EXACT_ENOUGH, cache=True)
-@no_type_check
-def _release(x, weight):
-    """x -= weight * x, of the first units."""
-    for b in range(len(weight)):
-        for j in range(weight.shape[1]):
-            x[b, j] -= weight[b, j] * x[b, j]
-
-
-@njit(fastmath=_EXACT_ENOUGH, cache=True)
-@no_type_check
-def _rows(count, like):
-    """Zeros, `count` rows, of which the first begins where a line of the cache does."""
-    found = np.zeros(count * WIDTH + VECTOR, like.dtype)
-    skipped = -found.ctypes.data % 64 // found.itemsize
-    return found[skipped : skipped + count * WIDTH]
-
-
-@njit(fastmath=_EXACT_ENOUGH, cache=True)
-@no_type_check
-def _vectors(block, blocks, linear, size):
-    """How many vectors hold the columns of a block."""
-    return WIDTH // VECTOR if block < blocks - 1 else -(-(linear - block * WIDTH + size + 1) // VECTOR)
+                y[i * LANES + b] -= error[j] * readout[i, j]
 
 
 @njit(fastmath=_EXACT_ENOUGH, cache=True, nogil=True)
 @no_type_check
-def forward(begin, end, inner, bias, outer, linear, start, target, weight, readout, gain, drive, states, forced):
-    """Of members `begin` to `end`: fills `states` (T, S, B, M) and all but the last of `forced` (T, S, B, M + 1) from rows inner [W2' | …] and outer
-    [W1 | A | h1], (S, blocks, rows * WIDTH), and bias [h2 | 0] (S, blocks, WIDTH); `linear` as from `layout`.
+def forward(begin, end, inner, outer, start, target, weight, readout, gain, drive, states, forced):
+    """Of members `begin` to `end`: fills `states` (T, S, B, M) and all but the last of `forced` (T, S, B, M + 1) from [W2 | h2] and
+    [W1 | A | h1], each (S, blocks, columns, rows of a block), the hidden units filled up to whole blocks.
 
     `target` of no steps: no forcing; `readout` of no members: the first units themselves; `drive` of no steps: none.
     """
     steps, _, batch, size = states.shape
-    blocks, rows = inner.shape[1], inner.shape[2] // WIDTH
-    h, error = _rows(4, states), np.empty(target.shape[3], states.dtype)
+    units, many = inner.shape[1] * inner.shape[3], inner.shape[3]
+    few, columns = outer.shape[3], units + size + 1
+    table, z = _table(columns, states), _table(outer.shape[1] * few, states)
+    below, error = units * LANES, np.empty(target.shape[3], states.dtype)
     for s in range(begin, end):
-        for first in range(0, batch, GROUP):
-            last = min(first + GROUP, batch)
-            # Examples that fill up the last four are zeros.
-            x, z = np.zeros((2, (last - first + 3) // 4 * 4, rows), states.dtype)
-            _put(z[: last - first], start[s, first:last], size)
+        within, without = inner[s].ravel(), outer[s].ravel()
+        for first in range(0, batch, LANES):
+            last = min(first + LANES, batch)
+            z[:], table[:], table[(columns - 1) * LANES :] = 0, 0, 1
+            _put(z, 0, start[s, first:last])
             for t in range(steps):
-                _put(x, z, size)
+                x = table[below : below + size * LANES]
+                x[:] = z[: size * LANES]
                 if len(readout) > 0:
                     _correct(x, target[t, s, first:last], weight[t, s, first:last], readout[s], gain[s], error)
                 elif len(target) > 0:
                     _pull(x, target[t, s, first:last], weight[t, s, first:last])
-                _put(forced[t, s, first:last], x, size)
-                z[:] = 0
+                _take(forced[t, s, first:last], size, x, 0)
+                for k in range(0, units, many):
+                    rectified(table, k * LANES, within, k * (size + 1), table, below, size + 1, many, table)
+                for k in range(0, size, few):
+                    product(z, k * LANES, without, k * columns, table, 0, columns, few, table)
                 if len(drive) > 0:
-                    _put(z[: last - first], drive[t, s, first:last], size)
-                for k in range(blocks):
-                    vectors = _vectors(k, blocks, linear, size)
-                    for b in range(0, len(x), 4):
-                        _hidden(h, 0, bias[s, k], x, b, inner[s, k], vectors)
-                        if k == blocks - 1:
-                            _beside(h, 0, x, b, size, linear - k * WIDTH, 1)
-                        _gather(z, b, h, 0, outer[s, k], vectors)
-                _put(states[t, s, first:last], z, size)
+                    _drive(z, drive[t, s, first:last])
+                _take(states[t, s, first:last], size, z, 0)
+
+
+@njit(fastmath=_EXACT_ENOUGH, cache=True)
+@no_type_check
+def _drive(z, drive):
+    for b in range(drive.shape[0]):
+        for j in range(drive.shape[1]):
+            z[j * LANES + b] += drive[b, j]
 
 
 @njit(fastmath=_EXACT_ENOUGH, cache=True, nogil=True)
 @no_type_check
-def adjoint(
-    begin, end, inner, bias, outer, linear, forced, weight, readout, gain, pulled, total, carried, dinner, dbias, douter
-):
+def adjoint(begin, end, inner, across, back, forced, weight, readout, gain, pulled, total, carried, dinner, douter):
     """Of members `begin` to `end`: turns `total` (T, S, B, M), the derivatives of a loss for the states, into those with all later effects; fills
-    `carried` (S, B, M) with that for the start, and adds to those of the rows; inner is [W2' | A'] here."""
+    `carried` (S, B, M) with that for the start, and adds to those of the weights, (S, rows, columns) of [W2 | h2] and of [W1 | A | h1] transposed.
+
+    `inner` as for `forward`; `across` and `back` likewise of W1' and of [W2' | A'].
+    """
     steps, _, batch, size = total.shape
-    blocks, rows = inner.shape[1], inner.shape[2] // WIDTH
-    h, g, error = _rows(GROUP, total), _rows(GROUP, total), np.empty(weight.shape[3], total.dtype)
+    units, many = inner.shape[1] * inner.shape[3], inner.shape[3]
+    few = back.shape[3]
+    # Tiles of a contraction may reach beyond the last row: there are rows for it.
+    columns = units + size + 1
+    rows = (columns + TILE[1]) | 1  # odd: so that the same rows of several steps do not crowd one set of the cache
+    pace = rows * LANES
+    held = max(1, min(steps, KEPT // pace))
+    seen, slopes = _table(held * rows, total), _table(held * rows, total)
+    y, error = _table(back.shape[1] * few, total), np.empty(weight.shape[3], total.dtype)
+    below = units * LANES
     for s in range(begin, end):
-        for first in range(0, batch, GROUP):
-            last = min(first + GROUP, batch)
-            x, y, back = np.zeros((3, (last - first + 3) // 4 * 4, rows), total.dtype)
-            for t in range(steps - 1, -1, -1):
-                _add(total[t, s, first:last], back, size)
-                _put(y[: last - first], total[t, s, first:last], size)
-                _put(x[: last - first], forced[t, s, first:last], size)
-                back[:] = 0
-                for k in range(blocks):
-                    vectors = _vectors(k, blocks, linear, size)
-                    for b in range(0, len(x), 4):
-                        _hidden(h, b, bias[s, k], x, b, inner[s, k], vectors)
-                        _slopes(g, h, dbias[s, k], y, b, outer[s, k], vectors)
-                        if k == blocks - 1:
-                            _beside(h, b, x, b, size, linear - k * WIDTH, 1)
-                            _beside(g, b, y, b, size, linear - k * WIDTH, 0)
-                        _gather(back, b, g, b, inner[s, k], vectors)
-                    for m in range(0, rows, 4):
-                        _spread(douter[s, k], m, y.T, m, h, vectors)
-                        _spread(dinner[s, k], m, x.T, m, g, vectors)
-                if len(readout) > 0:
-                    _uncorrect(back, weight[t, s, first:last], readout[s], gain[s], error)
-                elif pulled:
-                    _release(back, weight[t, s, first:last])
-            _put(carried[s, first:last], back, size)
+        within, through, behind = inner[s].ravel(), across[s].ravel(), back[s].ravel()
+        for first in range(0, batch, LANES):
+            last = min(first + LANES, batch)
+            y[:], seen[:], slopes[:] = 0, 0, 0
+            for i in range(held):
+                seen[i * pace + (columns - 1) * LANES : i * pace + columns * LANES] = 1
+            for stop in range(steps, 0, -held):
+                begun = max(stop - held, 0)
+                for t in range(stop - 1, begun - 1, -1):
+                    table, slope = seen[(t - begun) * pace :], slopes[(t - begun) * pace :]
+                    _add(total[t, s, first:last], y)
+                    _put(slope, units, total[t, s, first:last])
+                    _put(table, units, forced[t, s, first:last, :size])
+                    for k in range(0, units, many):
+                        rectified(table, k * LANES, within, k * (size + 1), table, below, size + 1, many, table)
+                        masked(slope, k * LANES, through, k * size, slope, below, size, many, table)
+                    for k in range(0, size, few):
+                        product(y, k * LANES, behind, k * (units + size), slope, 0, units + size, few, y)
+                    if len(readout) > 0:
+                        _uncorrect(y, weight[t, s, first:last], readout[s], gain[s], error)
+                    elif pulled:
+                        _release(y, weight[t, s, first:last])
+                _gradients(douter[s], seen, 0, slopes, below, columns, size, pace, stop - begun)
+                _gradients(dinner[s], slopes, 0, seen, below, units, size + 1, pace, stop - begun)
+            _take(carried[s, first:last], size, y, 0)
+
+
+@njit(fastmath=_EXACT_ENOUGH, cache=True)
+@no_type_check
+def _gradients(out, big, b, small, s, rows, columns, pace, steps):
+    """out (rows or more, columns or more) += for each row of `big` and each of `small` the sum of their product over lanes and steps."""
+    flat, width = out.ravel(), out.shape[1]
+    for j in range(0, rows, TILE[1]):
+        for i in range(0, columns, TILE[0]):
+            contract(flat, j * width + i, width, big, b + j * LANES, pace, small, s + i * LANES, pace, steps)

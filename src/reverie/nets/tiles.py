@@ -10,18 +10,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from reverie.core.shallow import Shallow
-from reverie.nets import compiled
-from reverie.nets.compiled import WIDTH, layout
+from reverie.nets import compiled, kernels
 
 if TYPE_CHECKING:
     from reverie.nets.recurrence import Forcing
 
 WORTH = 10_000_000  # T S B M L, from which it pays to wake a second thread
-
-
-def fits(size: int) -> bool:
-    """Whether the linear part of a map of `size` units of state lies in one block, as it has to."""
-    return size + 1 <= WIDTH
 
 
 def _shared(loops: Any, members: int, work: int, *arguments: Any) -> None:
@@ -48,29 +42,18 @@ def _forcing_arrays(forcing: "Forcing | None", like: Tensor, steps: int) -> list
     return [part.detach().to(like.dtype).numpy() for part in parts]
 
 
-def _panel(*parts: Tensor) -> Tensor:
-    """Parts (S, M, …) side by side, as (S, blocks, rows * WIDTH): rows in fours, columns in blocks of WIDTH, zeros where there
-    is nothing."""
-    whole = torch.cat(parts, 2)
-    _, rows, columns = whole.shape
-    whole = F.pad(whole, (0, -columns % WIDTH, 0, -rows % 4))
-    return whole.unflatten(2, (-1, WIDTH)).transpose(1, 2).flatten(2).contiguous()
+def _packed(weights: Tensor, at_once: int) -> Tensor:
+    """Rows (S, R, K) as (S, blocks, K, at_once), filled up with zeros: as products read them."""
+    whole = F.pad(weights, (0, 0, 0, -weights.shape[1] % at_once))
+    return whole.unflatten(1, (-1, at_once)).transpose(2, 3).contiguous()
 
 
-def _unpanel(panel: Tensor, rows: int) -> Tensor:
-    """(S, rows, columns) of a panel."""
-    return panel.unflatten(2, (-1, WIDTH)).transpose(1, 2).flatten(2)[:, :rows]
-
-
-def _panels(weights: Shallow) -> tuple[Tensor, Tensor, Tensor, int]:
-    """[W2' | A'], [h2 | 0] and [W1 | A | h1] as compiled loops want them, and the first of the linear columns."""
-    members, size, units = weights.W1.shape
-    blocks, linear = layout(size, units)
-    gap = weights.W1.new_zeros(members, size, linear - units)
-    inner = _panel(weights.W2.mT, gap, weights.A.mT, weights.h1.new_zeros(members, size, 1))
-    outer = _panel(weights.W1, gap, weights.A, weights.h1.unsqueeze(2))
-    bias = F.pad(weights.h2, (0, blocks * WIDTH - units)).unflatten(1, (blocks, -1)).contiguous()
-    return inner, bias, outer, linear
+def _packs(weights: Shallow) -> tuple[int, int, Tensor]:
+    """How many rows of hidden units and of the state products make at once, and W1 (S, M, …) with zeros for the units that fill up the
+    last block."""
+    size, units = weights.W1.shape[1:]
+    many, few = kernels.at_once(units), kernels.at_once(size)
+    return many, few, F.pad(weights.W1, (0, -units % many))
 
 
 def forward(
@@ -78,49 +61,37 @@ def forward(
 ) -> tuple[Tensor, Tensor]:
     states = start.new_empty(steps, *start.shape)
     forced = start.new_ones(steps, *start.shape[:2], start.shape[-1] + 1)
-    *fixed, linear = _panels(weights)
+    many, few, W1 = _packs(weights)
+    inner = _packed(torch.cat([weights.W2, weights.h2.unsqueeze(2)], 2), many)
+    outer = _packed(torch.cat([W1, weights.A, weights.h1.unsqueeze(2)], 2), few)
     acting = start.new_empty(0, 1, 1, 1) if drive is None else drive
-    parts = [part.numpy() for part in fixed]
     pull = _forcing_arrays(forcing, start, steps)
+    weighing = inner.numpy(), outer.numpy()
     begin, push = (part.detach().contiguous().numpy() for part in (start, acting))
-    _shared(
-        compiled.forward,
-        len(start),
-        steps * weights.W1.numel() * start.shape[1],
-        *parts,
-        linear,
-        begin,
-        *pull,
-        push,
-        states.numpy(),
-        forced.numpy(),
-    )
+    work = steps * weights.W1.numel() * start.shape[1]
+    _shared(compiled.forward, len(start), work, *weighing, begin, *pull, push, states.numpy(), forced.numpy())
     return states, forced
 
 
 def adjoint(
     weights: Shallow, forced: Tensor, gradient: Tensor, forcing: "Forcing | None"
 ) -> tuple[Shallow, Tensor, Tensor]:
+    members, size, units = weights.W1.shape
     total = gradient.detach().clone(memory_format=torch.contiguous_format)
     carried = torch.empty_like(total[0])
     _, weight, readout, gain = _forcing_arrays(forcing, total[0], len(total))
-    *fixed, linear = _panels(weights)
-    found = [torch.zeros_like(part) for part in fixed]
-    parts, sums = ([part.numpy() for part in some] for some in (fixed, found))
-    seen = forced.numpy(), weight, readout, gain, forcing is not None
-    _shared(
-        compiled.adjoint,
-        total.shape[1],
-        len(total) * weights.W1.numel() * total.shape[2],
-        *parts,
-        linear,
-        *seen,
-        total.numpy(),
-        carried.numpy(),
-        *sums,
-    )
-    size, units = weights.W1.shape[1:]
-    inner, outer = (_unpanel(part, size) for part in found[::2])
-    A, h1 = outer[..., linear : linear + size], outer[..., linear + size]
-    gradients = Shallow(A, outer[..., :units], inner[..., :units].mT, h1, found[1].flatten(1)[:, :units])
-    return gradients, carried, total
+    many, few, W1 = _packs(weights)
+    filled = W1.shape[2]
+    W2 = F.pad(weights.W2, (0, 0, 0, filled - units))
+    inner = _packed(torch.cat([weights.W2, weights.h2.unsqueeze(2)], 2), many)
+    across, back = _packed(weights.W1.mT, many), _packed(torch.cat([W2.mT, weights.A.mT], 2), few)
+    low, high = kernels.TILE  # tiles may reach beyond the last row and column
+    dinner = total.new_zeros(members, filled + high, size + 1 + low)
+    douter = total.new_zeros(members, filled + size + 1 + high, size + low)
+    parts = (part.numpy() for part in (inner, across, back, forced))
+    work = len(total) * weights.W1.numel() * total.shape[2]
+    held = (part.numpy() for part in (total, carried, dinner, douter))
+    _shared(compiled.adjoint, members, work, *parts, weight, readout, gain, forcing is not None, *held)
+    after = filled + size
+    A, h1, W1 = douter[:, filled:after, :size].mT, douter[:, after, :size], douter[:, :units, :size].mT
+    return Shallow(A, W1, dinner[:, :units, :size], h1, dinner[:, :units, size]), carried, total
