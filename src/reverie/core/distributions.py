@@ -172,6 +172,16 @@ class Gaussian(Reparameterised, Factorised):
         error = (x - self.loc) * torch.exp(-self.log_scale)
         return -0.5 * error.square() - self.log_scale - 0.5 * math.log(2 * math.pi)
 
+    def log_prob(self, x: Tensor, observed: Tensor | None = None) -> Tensor:
+        if observed is not None:
+            return super().log_prob(x, observed)
+        # What is the same for all examples is summed once, not for each of them.
+        error = (x - self.loc) * torch.exp(-self.log_scale)
+        event = error.shape[error.dim() - self.event_dims :]
+        scales = self.log_scale.expand(torch.broadcast_shapes(self.log_scale.shape, event))
+        squares, scales = (part.flatten(-self.event_dims).sum(-1) for part in (error.square(), scales))
+        return -0.5 * squares - scales - 0.5 * math.log(2 * math.pi) * math.prod(event)
+
     def kl_to_standard(self) -> Tensor:
         """(*batch, *event) nats of KL to the standard normal, coordinate by coordinate."""
         return 0.5 * (self.loc.square() + self.scale.square() - 1) - self.log_scale
