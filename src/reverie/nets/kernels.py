@@ -3,6 +3,8 @@
 What a compiler makes of loops over an array of sums is loads and stores. Here every sum is a vector of LANES numbers, one for each
 example, and stays in a register from the first term to the last (Goto & van de Geijn 2008, "Anatomy of high-performance matrix
 multiplication"). All arrays are flat: a row is LANES numbers, and offsets count numbers.
+
+numba keeps what it compiled of compiled.py until that file changes. Whoever changes this one removes __pycache__.
 """
 
 from typing import Any, no_type_check
@@ -21,12 +23,12 @@ TILE = (2, 3) if REGISTERS == 16 else (3, 4)  # sums of a contraction: rows of i
 
 
 def at_once(rows: int) -> int:
-    """How many of so many rows a product makes at once, for the least time in all.
+    """How many of so many rows a product makes at once, for the fewest in all, with those that fill up the last block.
 
-    >>> [at_once(n) <= MOST for n in (1, 3, 5, 20, 200)]
-    [True, True, True, True, True]
+    >>> LEAST <= at_once(200) <= MOST
+    True
     """
-    return min(range(1, MOST + 1), key=lambda n: (-(-rows // n) * max(n, LEAST), -n))
+    return min(range(LEAST, MOST + 1), key=lambda n: (-(-rows // n) * n, -n))
 
 
 @no_type_check
@@ -87,7 +89,7 @@ def _product(finish):
             splat = ir.Constant(ir.VectorType(ir.IntType(32), LANES), None)
             done = builder.append_basic_block()
             choice = builder.switch(given[7], done)
-            for rows in range(1, MOST + 1):
+            for rows in range(LEAST, MOST + 1):
                 block = builder.append_basic_block()
                 choice.add_case(ir.Constant(whole, rows), block)
                 builder.position_at_end(block)
