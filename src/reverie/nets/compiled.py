@@ -59,6 +59,15 @@ def _add(x, table):
 
 @njit(fastmath=_EXACT_ENOUGH, cache=True)
 @no_type_check
+def _push(table, x):
+    """The first rows of a table += x (examples, columns)."""
+    for b in range(x.shape[0]):
+        for j in range(x.shape[1]):
+            table[j * LANES + b] += x[b, j]
+
+
+@njit(fastmath=_EXACT_ENOUGH, cache=True)
+@no_type_check
 def _pull(z, target, weight):
     """z += weight * (target - z), of the first units."""
     for b in range(len(target)):
@@ -139,16 +148,8 @@ def forward(begin, end, inner, outer, start, target, weight, readout, gain, driv
                 for k in range(0, size, few):
                     product(z, k * LANES, without, k * columns, table, 0, columns, few, table)
                 if len(drive) > 0:
-                    _drive(z, drive[t, s, first:last])
+                    _push(z, drive[t, s, first:last])
                 _take(states[t, s, first:last], size, z, 0)
-
-
-@njit(fastmath=_EXACT_ENOUGH, cache=True)
-@no_type_check
-def _drive(z, drive):
-    for b in range(drive.shape[0]):
-        for j in range(drive.shape[1]):
-            z[j * LANES + b] += drive[b, j]
 
 
 @njit(fastmath=_EXACT_ENOUGH, cache=True, nogil=True)
