@@ -227,6 +227,23 @@ def some_data(**options):
     return from_trials("circle", [Trial(circle())], {}, config)
 
 
+def test_the_first_step_of_adam_is_one_rate_against_each_gradient(monkeypatch):
+    data, given = some_data(), []
+    model = Recurrent(RecurrentConfig(hidden=7, members=2, smooth=0), data.space)
+    state = State(model, TrainingConfig(steps=1, batch=8, rate=1e-3, warmup=0.0, average=0.0))
+    before, phases = [p.detach().clone() for p in model.parameters()], model.phases
+
+    def told(*round):
+        given.extend(phases(*round))
+        yield from given
+
+    monkeypatch.setattr(model, "phases", told)
+    list(training(state, data, 0, fabric_for("cpu")))
+    for was, now, gradient in zip(before, model.parameters(), given[0].gradients, strict=True):
+        if gradient is not None:
+            torch.testing.assert_close(was - now, 1e-3 * gradient.sign(), rtol=0, atol=2e-5)
+
+
 @pytest.mark.parametrize("forcing", ["fixed", "annealed", "adaptive", "sparse"])
 def test_it_learns_to_turn_in_circles(forcing):
     data = some_data()
