@@ -31,7 +31,7 @@ from reverie.maths.chaos import lyapunov_spectrum
 from reverie.models.recurrent import Recurrent, RecurrentConfig
 from reverie.run import Run
 
-ORBITS, SETTLE, COUNTED = 8, 1000, 10_000  # of which exponents are the mean, and their steps
+ORBITS, SETTLE, COUNTED = 20, 1000, 10_000  # of which exponents are the mean, and their steps
 
 
 class World(NamedTuple):
@@ -82,10 +82,12 @@ def left_alone(model: Recurrent, data: Data, steps: int, grain: bool) -> np.ndar
     return np.asarray(data.codec.to_world(states).double())
 
 
-def exponents(model: Recurrent) -> np.ndarray:
-    """The largest of each member (S,), nats per step, NaN of what diverged."""
-    start = torch.randn(model.members, ORBITS, model.cell.latent)
-    z = model.cell.orbit(start, SETTLE)[-1]
+def exponents(model: Recurrent, data: Data, known: np.ndarray) -> np.ndarray:
+    """The largest of each member (S,), nats per step, NaN of what diverged: of the orbits that begin where the recording was, at steps far
+    apart. (From elsewhere some lead to attractors which the recording knows nothing of.)"""
+    places = np.linspace(0, len(known) - 1, ORBITS).astype(int)
+    start = data.codec.to_model(torch.from_numpy(known[places])).float().unsqueeze(0)
+    z = model.cell.orbit(model.seen.start(start, None), SETTLE)[-1]
     found = lyapunov_spectrum(model.cell.step, model.cell.jacobian, z, COUNTED, warm_up=200, count=1, every=10)
     return np.where(model.diverged, np.nan, found[..., 0].double().mean(1))
 
@@ -125,7 +127,7 @@ def measured(name: str, folder: Path, asked: argparse.Namespace) -> tuple[series
         foreseen(model, data, held, world.ahead),
         world.smoothing,
     )
-    largest = series.lyapunov_max(exponents(model) / world.dt)
+    largest = series.lyapunov_max(exponents(model, data, known) / world.dt)
     rows[series.MODEL]["lyapunov"] = largest
     lost = int(model.diverged.sum())
     about = f"{name}: {world.config}; {world.recipe}; {minutes:.0f} minutes of learning; {lost} of {asked.members} diverged; {world.truth}."

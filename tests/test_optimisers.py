@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from reverie.optimisers import Adam, Descent
+from reverie.optimisers import LONGEST, Adam, Descent, Soap
 
 
 def parameters():
@@ -45,19 +45,20 @@ def test_a_gradient_may_lie_in_memory_as_it_likes():
     torch.testing.assert_close(ours, theirs)
 
 
-def test_a_restored_state_goes_on_as_if_nothing_had_been():
+@pytest.mark.parametrize("made", [Adam, Soap])
+def test_a_restored_state_goes_on_as_if_nothing_had_been(made):
     runs = []
     for stop in (None, 4):
         group = parameters()
-        adam = Adam(group, 0.9, 0.99, 0.1)
-        for step in range(8):
+        mover = made(group, 0.9, 0.99, 0.1)
+        for step in range(20):
             if step == stop:
-                kept = {k: v.clone() for k, v in adam.tensors()}
-                adam = Adam(group, 0.9, 0.99, 0.1)
-                adam.restore(kept)
+                kept = {k: v.clone() for k, v in mover.tensors()}
+                mover = made(group, 0.9, 0.99, 0.1)
+                mover.restore(kept)
             for p, g in zip(group, gradients(step), strict=True):
                 p.grad = g
-            adam.step(0.01)
+            mover.step(0.01)
         runs.append(group)
     for a, b in zip(*runs, strict=True):
         assert torch.equal(a, b)
@@ -72,9 +73,11 @@ def test_a_state_of_other_parameters_is_refused():
         adam.restore(kept | {"1.mean": torch.zeros(1)})
 
 
-@pytest.mark.parametrize("made", [lambda p: Adam(p, 0.9, 0.99, 0.5), lambda p: Descent(p, 0.5)])
+@pytest.mark.parametrize(
+    "made", [lambda p: Adam(p, 0.9, 0.99, 0.5), lambda p: Soap(p, 0.9, 0.99, 0.5, 3), lambda p: Descent(p, 0.5)]
+)
 def test_a_member_that_rests_is_as_if_no_time_had_passed(made):
-    group = [nn.Parameter(torch.randn(3, 4)), nn.Parameter(torch.randn(3))]
+    group = [nn.Parameter(torch.randn(3, 4, 2)), nn.Parameter(torch.randn(3, 2))]
     mover, rests = made(group), torch.tensor([False, True, False])
     for step in range(3):
         for p in group:
@@ -118,3 +121,83 @@ def test_decay_pulls_to_zero():
     Descent(group, decay=0.5).step(0.1)
     for a, b in zip(group, parameters(), strict=True):
         torch.testing.assert_close(a, 0.95 * b)
+
+
+def turned(seed, n):
+    torch.manual_seed(seed)
+    return torch.linalg.qr(torch.randn(n, n, dtype=torch.float64)).Q
+
+
+def test_soap_knows_no_axes():
+    """In other coordinates it takes the same way; Adam does not."""
+    left, right = turned(0, 4), turned(1, 3)
+    apart = {}
+    for made in (Adam, Soap):
+        torch.manual_seed(2)
+        here = torch.randn(4, 3, dtype=torch.float64)
+        there = nn.Parameter(left @ here @ right)
+        here = nn.Parameter(here)
+        movers = [made([p], 0.9, 0.99, 0.1) for p in (here, there)]
+        for step in range(120):
+            torch.manual_seed(100 + step)
+            here.grad = torch.randn(4, 3, dtype=torch.float64) * torch.tensor([[4.0], [3.0], [2.0], [1.0]])
+            if not step:  # no two directions of the first one are alike, so it says which are which
+                here.grad = torch.eye(4, 3, dtype=torch.float64) * torch.tensor([4.0, 3.0, 2.0])
+            there.grad = left @ here.grad @ right
+            for mover in movers:
+                mover.step(0.01)
+        apart[made] = float((left @ here @ right - there).detach().abs().max())
+    assert apart[Soap] < 1e-6
+    assert apart[Adam] > 1e-2
+
+
+def test_soap_lowers_what_is_badly_conditioned_along_other_directions_than_the_axes():
+    left, right = (q * torch.logspace(-2, 0, len(q)) @ q.mT for q in (turned(0, 6).float(), turned(1, 4).float()))
+    lost = {}
+    for made in (Adam, Soap):
+        torch.manual_seed(2)
+        weight = nn.Parameter(torch.randn(6, 4))
+        mover = made([weight], 0.9, 0.99, 0.0)
+        for step in range(300):
+            weight.grad = left @ weight.detach() @ right
+            mover.step(0.1 * (1 - step / 300))
+        w = weight.detach()
+        lost[made] = float((left @ w * (w @ right)).sum())
+    assert 0 <= lost[Soap] < 1e-3 * lost[Adam]
+
+
+def test_soap_moves_each_member_by_itself_and_vectors_as_adam_does():
+    torch.manual_seed(0)
+    shapes = ((3, 4, 5), (3, 1, 6), (3, 2))
+    together = [nn.Parameter(torch.randn(shape)) for shape in shapes]
+    alone = [[nn.Parameter(p.detach()[i].clone()) for p in together] for i in range(3)]
+    vectors = [nn.Parameter(p.detach().clone()) for p in together[1:]]
+    mover, adam = Soap(together, 0.9, 0.99, 0.1, members=3), Adam(vectors, 0.9, 0.99, 0.1)
+    movers = [Soap(group, 0.9, 0.99, 0.1) for group in alone]
+    for step in range(60):
+        torch.manual_seed(step)
+        found = [torch.randn(shape) for shape in shapes]
+        for p, g in zip([*together, *vectors], found + found[1:], strict=True):
+            p.grad = g
+        for i, group in enumerate(alone):
+            for p, g in zip(group, found, strict=True):
+                p.grad = g[i]
+        for one in (mover, adam, *movers):
+            one.step(0.01)
+    for p, *each in zip(together, *alone, strict=True):
+        torch.testing.assert_close(p, torch.stack(each), rtol=1e-3, atol=1e-4)
+    for p, q in zip(together[1:], vectors, strict=True):
+        torch.testing.assert_close(p, q)
+
+
+def test_a_side_too_long_is_not_turned():
+    mover = Soap([nn.Parameter(torch.randn(LONGEST + 1, 3))], 0.9, 0.99, 0.0)
+    shapes = {name: tuple(tensor.shape) for name, tensor in mover.tensors()}
+    assert shapes["0.basis.left"] == (1, 0, 0)
+    assert shapes["0.basis.right"] == (1, 3, 3)
+    mover.parameters[0].grad = torch.randn(LONGEST + 1, 3)
+    before = mover.parameters[0].detach().clone()
+    mover.step(0.1)
+    assert torch.equal(mover.parameters[0], before)  # the first round only looks
+    mover.step(0.1)
+    assert not (mover.parameters[0] == before).any()

@@ -1,5 +1,6 @@
 """How parameters move, once their gradients are known."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -10,6 +11,9 @@ from torch import Tensor, nn
 from reverie.core.recipe import TrainingConfig
 
 EPSILON = 1e-8
+LONGEST = 1024  # side of a matrix, beyond which Soap does not turn it
+MEMORY = 100  # rounds that the covariances of Soap remember
+TURN, SOON = 50, (2, 4, 8, 16, 32)  # rounds in which its bases follow
 
 
 class Optimiser(ABC):
@@ -122,6 +126,97 @@ class Adam(Optimiser):
             yield f"{i}.square", square
 
 
+class Soap(Optimiser):
+    """Adam in the eigenbasis of Shampoo: what it remembers of squares is told along the directions in which gradients vary, not along
+    single weights (Vyas et al. 2024, arXiv 2409.11321; Gupta, Koren & Singer 2018, arXiv 1802.09568), with decoupled weight decay.
+
+    A weight is a matrix of its first axis and all others, for each of `members` that lie along the first axis by itself; a vector is moved by Adam, and so
+    is a matrix along a side longer than LONGEST. Each side turns into the basis of its covariance, which one step of orthogonal iteration follows
+    every TURN rounds and some rounds earlier, and the first round only looks, and moves nothing.
+    """
+
+    def __init__(self, parameters: Sequence[nn.Parameter], beta1: float, beta2: float, decay: float, members: int = 1):
+        super().__init__(parameters)
+        self.beta1, self.beta2, self.decay = beta1, beta2, decay
+        self.count = torch.zeros(len(self.parameters), dtype=torch.long)  # of the rounds of each
+        self.preconditioned = [_Preconditioned(p, members) for p in self.parameters]
+
+    def moving(self) -> Sequence[Tensor]:
+        return [*self.parameters, *(t for one in self.preconditioned for _, t in one.tensors())]
+
+    def move(self, rate: float) -> None:
+        for i, (parameter, one) in enumerate(zip(self.parameters, self.preconditioned, strict=True)):
+            if parameter.grad is None:
+                continue
+            self.count[i] += 1
+            step = one.step(parameter.grad, int(self.count[i]), self.beta1, self.beta2)
+            if self.decay:
+                parameter.mul_(1 - rate * self.decay)
+            parameter.sub_(step.view_as(parameter), alpha=rate)
+
+    def tensors(self) -> Iterator[tuple[str, Tensor]]:
+        yield "count", self.count
+        for i, one in enumerate(self.preconditioned):
+            for name, tensor in one.tensors():
+                yield f"{i}.{name}", tensor
+
+
+class _Preconditioned:
+    """What Soap remembers of one parameter, as matrices (S, rows, columns) of S members."""
+
+    def __init__(self, parameter: Tensor, members: int):
+        first, *others = [n for n in parameter.shape[members > 1 :] if n != 1] or [1]
+        self.shape = (members, first, math.prod(others))
+        self.mean, self.square = (parameter.detach().new_zeros(self.shape) for _ in range(2))
+        sides = [n if others and 1 < n <= LONGEST else 0 for n in self.shape[1:]]
+        self.covariance, self.basis = ([self.mean.new_zeros(members, n, n) for n in sides] for _ in range(2))
+
+    def tensors(self) -> Iterator[tuple[str, Tensor]]:
+        yield "mean", self.mean
+        yield "square", self.square
+        for kind, pair in (("covariance", self.covariance), ("basis", self.basis)):
+            for side, tensor in zip(("left", "right"), pair, strict=True):
+                yield f"{kind}.{side}", tensor
+
+    def step(self, gradient: Tensor, count: int, beta1: float, beta2: float) -> Tensor:
+        """What to go against, the rate apart, in the round of that number."""
+        g = gradient.reshape(self.shape)
+        for covariance, product in zip(self.covariance, (lambda: g @ g.mT, lambda: g.mT @ g), strict=True):
+            if covariance.shape[1]:
+                covariance.lerp_(product(), 1 / count if count < MEMORY else 1 / MEMORY)
+        if count == 1 or count in SOON or count % TURN == 0:
+            self._turn(count == 1)
+        self.mean.lerp_(g, 1 - beta1)
+        self.square.mul_(beta2).add_(self._turned(g).square_(), alpha=1 - beta2)
+        if count == 1 and (self.basis[0].shape[1] or self.basis[1].shape[1]):
+            return torch.zeros_like(g)  # a basis of one gradient says too little
+        size = (self.square / (1 - beta2**count)).sqrt_().add_(EPSILON)
+        return self._turned_back(self._turned(self.mean / (1 - beta1**count)) / size)
+
+    def _turned(self, g: Tensor) -> Tensor:
+        left, right = self.basis
+        g = left.mT @ g if left.shape[1] else g.clone()
+        return g @ right if right.shape[1] else g
+
+    def _turned_back(self, g: Tensor) -> Tensor:
+        left, right = self.basis
+        g = left @ g if left.shape[1] else g
+        return g @ right.mT if right.shape[1] else g
+
+    def _turn(self, first: bool) -> None:
+        """The bases follow the covariances, the greatest eigenvalue first, and what is remembered of squares follows its direction."""
+        for axis, (covariance, basis) in enumerate(zip(self.covariance, self.basis, strict=True), 1):
+            if not covariance.shape[1]:
+                continue
+            if first:
+                basis.copy_(torch.linalg.eigh(covariance).eigenvectors.flip(-1))
+                continue
+            ahead = covariance @ basis
+            order = (basis * ahead).sum(1).argsort(-1, descending=True)
+            self.square.copy_(torch.take_along_dim(self.square, order.unsqueeze(3 - axis), axis))
+            basis.copy_(torch.linalg.qr(torch.take_along_dim(ahead, order.unsqueeze(1), 2)).Q)
+
+
 def _alike(gradient: Tensor, parameter: Tensor) -> Tensor:
     """The gradient laid out in memory as the parameter is: the fused kernel reads both from end to end, whatever their strides."""
     if gradient.stride() == parameter.stride():
@@ -129,8 +224,10 @@ def _alike(gradient: Tensor, parameter: Tensor) -> Tensor:
     return torch.empty_like(parameter).copy_(gradient)
 
 
-def optimiser(config: TrainingConfig, parameters: Sequence[nn.Parameter]) -> Optimiser:
-    """The one that the settings name."""
+def optimiser(config: TrainingConfig, parameters: Sequence[nn.Parameter], members: int = 1) -> Optimiser:
+    """The one that the settings name; where there are several `members`, they lie along the first axis of every parameter."""
     if config.optimiser == "sgd":
         return Descent(parameters, config.decay)
+    if config.optimiser == "soap":
+        return Soap(parameters, config.beta1, config.beta2, config.decay, members)
     return Adam(parameters, config.beta1, config.beta2, config.decay)

@@ -52,7 +52,7 @@ class State:
         if self.parameters:
             reduce(model, config)
         self.step = 0
-        self.optimisers = {name: optimiser(config, group) for name, group in self.parameters.items()}
+        self.optimisers = {name: optimiser(config, group, model.members) for name, group in self.parameters.items()}
 
     def tensors(self) -> dict[str, Tensor]:
         """Every number of the state by name."""

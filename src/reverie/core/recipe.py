@@ -14,7 +14,9 @@ class TrainingConfig:
     batch: int = knob(
         128, "examples in a round, over all processes together (of each member, where a model has several)", low=1
     )
-    optimiser: Literal["adam", "sgd"] = knob("adam", "Adam; or plain gradient descent")
+    optimiser: Literal["adam", "soap", "sgd"] = knob(
+        "adam", "Adam; Adam in the directions along which gradients vary; or plain gradient descent"
+    )
     rate: float = knob(1e-3, "peak learning rate", low=0.0)
     warmup: float = knob(0.02, "share of the run over which the rate rises from zero", low=0.0, high=1.0)
     final: float = knob(0.02, "the rate at the end, as a share of the peak (cosine in between)", low=0.0, high=1.0)

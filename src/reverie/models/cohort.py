@@ -78,7 +78,7 @@ class Cohort(PerClass):
     @classmethod
     def recipe(cls, space: Space, count: int) -> tuple[CohortConfig, TrainingConfig]:
         config, training = Recurrent.recipe(space, count)
-        return CohortConfig(**dataclasses.asdict(config)), dataclasses.replace(training, batch=64)
+        return CohortConfig(**dataclasses.asdict(config)), dataclasses.replace(training, batch=64, optimiser="adam")
 
     @property
     def repairs_quickly(self) -> bool:  # type: ignore[override]

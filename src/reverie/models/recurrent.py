@@ -127,7 +127,9 @@ class Recurrent(Innovations):
 
     @classmethod
     def recipe(cls, space: Space, count: int) -> tuple[RecurrentConfig, TrainingConfig]:
-        return RecurrentConfig(), TrainingConfig(steps=20_000, batch=16, rate=2e-3, clip=10.0, average=0.0)
+        return RecurrentConfig(), TrainingConfig(
+            steps=20_000, batch=16, optimiser="soap", rate=2e-3, clip=10.0, average=0.0
+        )
 
     def explained(self) -> dict[str, str]:
         if self.recognition is None:
