@@ -13,7 +13,7 @@ from reverie.core.recipe import TrainingConfig
 EPSILON = 1e-8
 LONGEST = 1024  # side of a matrix, beyond which Soap does not turn it
 MEMORY = 100  # rounds that the covariances of Soap remember
-TURN, SOON = 50, (2, 4, 8, 16, 32)  # rounds in which its bases follow
+TURN = 50  # rounds, at least, between two turns of a basis; half as many as a side is long where that is more, for they cost its cube
 
 
 class Optimiser(ABC):
@@ -132,7 +132,7 @@ class Soap(Optimiser):
 
     A weight is a matrix of its first axis and all others, for each of `members` that lie along the first axis by itself; a vector is moved by Adam, and so
     is a matrix along a side longer than LONGEST. Each side turns into the basis of its covariance, which one step of orthogonal iteration follows
-    every TURN rounds and some rounds earlier, and the first round only looks, and moves nothing.
+    every TURN rounds or more, and before that in those of a power of two; the first round only looks, and moves nothing.
     """
 
     def __init__(self, parameters: Sequence[nn.Parameter], beta1: float, beta2: float, decay: float, members: int = 1):
@@ -180,35 +180,40 @@ class _Preconditioned:
 
     def step(self, gradient: Tensor, count: int, beta1: float, beta2: float) -> Tensor:
         """What to go against, the rate apart, in the round of that number."""
-        g = gradient.reshape(self.shape)
-        for covariance, product in zip(self.covariance, (lambda: g @ g.mT, lambda: g.mT @ g), strict=True):
+        g, share = gradient.reshape(self.shape), 1 / min(count, MEMORY)
+        for covariance, (one, other) in zip(self.covariance, ((g, g.mT), (g.mT, g)), strict=True):
             if covariance.shape[1]:
-                covariance.lerp_(product(), 1 / count if count < MEMORY else 1 / MEMORY)
-        if count == 1 or count in SOON or count % TURN == 0:
-            self._turn(count == 1)
+                covariance.baddbmm_(one, other, beta=1 - share, alpha=share)
+        self._turn(count)
         self.mean.lerp_(g, 1 - beta1)
-        self.square.mul_(beta2).add_(self._turned(g).square_(), alpha=1 - beta2)
+        g, mean = self._turned(g, self.mean)
+        self.square.mul_(beta2).addcmul_(g, g, value=1 - beta2)
         if count == 1 and (self.basis[0].shape[1] or self.basis[1].shape[1]):
             return torch.zeros_like(g)  # a basis of one gradient says too little
         size = (self.square / (1 - beta2**count)).sqrt_().add_(EPSILON)
-        return self._turned_back(self._turned(self.mean / (1 - beta1**count)) / size)
-
-    def _turned(self, g: Tensor) -> Tensor:
         left, right = self.basis
-        g = left.mT @ g if left.shape[1] else g.clone()
-        return g @ right if right.shape[1] else g
+        step = mean / size.mul_(1 - beta1**count)
+        step = left @ step if left.shape[1] else step
+        return step @ right.mT if right.shape[1] else step
 
-    def _turned_back(self, g: Tensor) -> Tensor:
+    def _turned(self, g: Tensor, mean: Tensor) -> tuple[Tensor, Tensor]:
+        """Both in the bases, which are large and so are read but once."""
         left, right = self.basis
-        g = left @ g if left.shape[1] else g
-        return g @ right.mT if right.shape[1] else g
+        if left.shape[1]:
+            g, mean = (left.mT @ torch.cat([g, mean], 2)).chunk(2, 2)
+        if right.shape[1]:
+            g, mean = (torch.cat([g, mean], 1) @ right).chunk(2, 1)
+        return g, mean
 
-    def _turn(self, first: bool) -> None:
-        """The bases follow the covariances, the greatest eigenvalue first, and what is remembered of squares follows its direction."""
+    def _turn(self, count: int) -> None:
+        """The bases whose round it is follow the covariances, the greatest eigenvalue first, and what is remembered of squares follows its
+        direction."""
         for axis, (covariance, basis) in enumerate(zip(self.covariance, self.basis, strict=True), 1):
-            if not covariance.shape[1]:
+            size = covariance.shape[1]
+            pause = max(TURN, size // 2)
+            if not size or (count % pause and (count > pause or count & (count - 1))):
                 continue
-            if first:
+            if count == 1:
                 basis.copy_(torch.linalg.eigh(covariance).eigenvectors.flip(-1))
                 continue
             ahead = covariance @ basis
