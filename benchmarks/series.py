@@ -47,9 +47,10 @@ class World(NamedTuple):
 
 
 ADAM = TrainingConfig(batch=16, rate=2e-3, clip=10.0, average=0.0, final=0.01, warmup=0.01, beta2=0.999)
+SOAP = replace(ADAM, optimiser="soap")
 WORLDS = {
     "lorenz": World(
-        "lorenz63_noise5_train.npy", "lorenz63_clean_test.npy", 200, RecurrentConfig(hidden=200, alpha=0.25, smooth=7), replace(ADAM, steps=20_000),
+        "lorenz63_noise5_train.npy", "lorenz63_clean_test.npy", 200, RecurrentConfig(hidden=1000, alpha=0.1, smooth=7), replace(SOAP, steps=2500),
         (20,), 0.01, "published, shallow PLRNN with generalised teacher forcing: D_stsp 0.26, D_H 0.09, PE(20) 9e-4; λ of the system 0.906",
     ),
     "ecg": World(
