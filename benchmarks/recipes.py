@@ -27,13 +27,14 @@ CANDIDATES: dict[str, dict[str, Any]] = {
     "three logistics": {"logistics": 3},
     "bound of three draws": {"objective": "iwae", "draws": 3},
 }
+LEARNING: dict[str, dict[str, Any]] = {"soap": {"optimiser": "soap"}}  # candidates that learn otherwise
 SCORES = ("bits_per_dim", "kernel_distance", "kernel_distance_clean", "kernel_distance_conv", "kernel_distance_conv_clean", "memorisation")  # fmt: skip
 
 
-def trained(change: dict[str, Any], data: Data, minutes: float, seed: int) -> tuple[VAE, int]:
+def trained(name: str, data: Data, minutes: float, seed: int) -> tuple[VAE, int]:
     """The machine, its averaged weights, and the rounds that fit."""
     config, recipe = VAE.recipe(data.space, len(data.train))
-    config = replace(config, **change)
+    config, recipe = replace(config, **CANDIDATES.get(name, {})), replace(recipe, **LEARNING.get(name, {}))
     steps = rounds_within(minutes, lambda: VAE(config, data.space), data, recipe, seed)
     model, _ = learned(lambda: VAE(config, data.space), data, replace(recipe, steps=steps), seed)
     return model, steps
@@ -47,7 +48,7 @@ def picture(model: VAE, data: Data) -> np.ndarray:
 
 
 def one(name: str, data: Data, minutes: float, seed: int) -> dict[str, float]:
-    model, steps = trained(CANDIDATES[name], data, minutes, seed)
+    model, steps = trained(name, data, minutes, seed)
     WORK.mkdir(exist_ok=True)
     Image.fromarray(picture(model, data).astype(np.uint8)).save(WORK / f"recipes-{name.replace(' ', '-')}.png")
     found = {s.name: s for s in evaluate(model, data, split="valid", draws=200, dreams=500, seed=seed)}
@@ -59,16 +60,17 @@ def one(name: str, data: Data, minutes: float, seed: int) -> dict[str, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {'; '.join(CANDIDATES)}; none: all of them")
+    known = CANDIDATES | LEARNING
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {'; '.join(known)}; none: all of them")
     parser.add_argument("--minutes", type=float, default=4.0)
     parser.add_argument("--first", type=int, default=100, help="the seed")
     asked = parser.parse_args()
-    if unknown := sorted(set(asked.names) - set(CANDIDATES)):
-        parser.error(f"no candidate called {unknown[0]}; there are {'; '.join(CANDIDATES)}")
+    if unknown := sorted(set(asked.names) - set(known)):
+        parser.error(f"no candidate called {unknown[0]}; there are {'; '.join(known)}")
     torch.set_num_threads(1)
     data, rows = open_data("faces"), []
-    for name in asked.names or CANDIDATES:
-        settings = (name, tuple(CANDIDATES[name].items()), asked.minutes)
+    for name in asked.names or known:
+        settings = (name, tuple(known[name].items()), asked.minutes)
         (found,) = starts(
             f"recipes-{digest(settings)}",
             settings,
@@ -83,8 +85,8 @@ def main() -> None:
         f"{len(data.valid)} pictures of validation people; seed {asked.first}; {asked.minutes:g} minutes of one core's own time each; ± over people.",
         *(
             f"{name}: {change or 'as `make dream` has it'}"
-            for name, change in CANDIDATES.items()
-            if name in (asked.names or CANDIDATES)
+            for name, change in known.items()
+            if name in (asked.names or known)
         ),
     ]
     write(
