@@ -98,14 +98,15 @@ def vae_state(steps: int = 40, **changes) -> State:
     return State(VAE(config, BARS.space), TrainingConfig(steps=steps, batch=32, **changes))
 
 
-def test_a_run_that_was_stopped_and_restored_is_the_run_that_was_not():
-    whole = vae_state()
+@pytest.mark.parametrize("optimiser", ["adam", "soap"])
+def test_a_run_that_was_stopped_and_restored_is_the_run_that_was_not(optimiser):
+    whole = vae_state(optimiser=optimiser)
     reports = run(whole)
-    first = vae_state()
+    first = vae_state(optimiser=optimiser)
     run(first, until=17)
     kept = {k: v.clone() for k, v in first.tensors().items()}
     torch.randn(1000)  # whatever else happened in between
-    second = vae_state()
+    second = vae_state(optimiser=optimiser)
     second.restore(kept, 17)
     rest = run(second)
     assert rest == reports[17:]
