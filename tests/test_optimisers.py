@@ -201,3 +201,13 @@ def test_a_side_too_long_is_not_turned():
     assert torch.equal(mover.parameters[0], before)  # the first round only looks
     mover.step(0.1)
     assert not (mover.parameters[0] == before).any()
+
+
+@pytest.mark.parametrize("broken", [0, 1, 3])
+def test_a_gradient_that_is_no_number_shows_in_the_weights(broken):
+    weight = nn.Parameter(torch.randn(4, 3))
+    mover = Soap([weight], 0.9, 0.99, 0.0)
+    for step in range(6):
+        weight.grad = torch.full((4, 3), torch.nan) if step == broken else torch.randn(4, 3)
+        mover.step(0.1)
+    assert weight.isnan().all()

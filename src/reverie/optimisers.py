@@ -213,8 +213,8 @@ class _Preconditioned:
             pause = max(TURN, size // 2)
             if not size or (count % pause and (count > pause or count & (count - 1))):
                 continue
-            if count == 1:
-                basis.copy_(torch.linalg.eigh(covariance).eigenvectors.flip(-1))
+            if count == 1:  # what is no number is not turned, but moves the weights, by which the loop stops
+                basis.copy_(torch.linalg.eigh(covariance.nan_to_num(0, 0, 0)).eigenvectors.flip(-1))
                 continue
             ahead = covariance @ basis
             order = (basis * ahead).sum(1).argsort(-1, descending=True)
