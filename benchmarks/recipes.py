@@ -21,20 +21,22 @@ from reverie.data import Data, open_data
 from reverie.evaluation import evaluate
 from reverie.models.vae import VAE
 
-CANDIDATES: dict[str, dict[str, Any]] = {
-    "the recipe": {},
-    "told of neighbours": {"neighbours": 1, "neighbour_width": 16},
-    "three logistics": {"logistics": 3},
-    "bound of three draws": {"objective": "iwae", "draws": 3},
+# What each changes of the settings, and of the learning.
+CANDIDATES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "the recipe": ({}, {}),
+    "told of neighbours": ({"neighbours": 1, "neighbour_width": 16}, {}),
+    "three logistics": ({"logistics": 3}, {}),
+    "bound of three draws": ({"objective": "iwae", "draws": 3}, {}),
+    "soap": ({}, {"optimiser": "soap"}),
 }
-LEARNING: dict[str, dict[str, Any]] = {"soap": {"optimiser": "soap"}}  # candidates that learn otherwise
 SCORES = ("bits_per_dim", "kernel_distance", "kernel_distance_clean", "kernel_distance_conv", "kernel_distance_conv_clean", "memorisation")  # fmt: skip
 
 
 def trained(name: str, data: Data, minutes: float, seed: int) -> tuple[VAE, int]:
     """The machine, its averaged weights, and the rounds that fit."""
     config, recipe = VAE.recipe(data.space, len(data.train))
-    config, recipe = replace(config, **CANDIDATES.get(name, {})), replace(recipe, **LEARNING.get(name, {}))
+    change, learning = CANDIDATES[name]
+    config, recipe = replace(config, **change), replace(recipe, **learning)
     steps = rounds_within(minutes, lambda: VAE(config, data.space), data, recipe, seed)
     model, _ = learned(lambda: VAE(config, data.space), data, replace(recipe, steps=steps), seed)
     return model, steps
@@ -60,17 +62,16 @@ def one(name: str, data: Data, minutes: float, seed: int) -> dict[str, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    known = CANDIDATES | LEARNING
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {'; '.join(known)}; none: all of them")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {'; '.join(CANDIDATES)}; none: all of them")
     parser.add_argument("--minutes", type=float, default=4.0)
     parser.add_argument("--first", type=int, default=100, help="the seed")
     asked = parser.parse_args()
-    if unknown := sorted(set(asked.names) - set(known)):
-        parser.error(f"no candidate called {unknown[0]}; there are {'; '.join(known)}")
+    if unknown := sorted(set(asked.names) - set(CANDIDATES)):
+        parser.error(f"no candidate called {unknown[0]}; there are {'; '.join(CANDIDATES)}")
     torch.set_num_threads(1)
     data, rows = open_data("faces"), []
-    for name in asked.names or known:
-        settings = (name, tuple(known[name].items()), asked.minutes)
+    for name in asked.names or CANDIDATES:
+        settings = (name, CANDIDATES[name], asked.minutes)
         (found,) = starts(
             f"recipes-{digest(settings)}",
             settings,
@@ -84,9 +85,9 @@ def main() -> None:
     notes = [
         f"{len(data.valid)} pictures of validation people; seed {asked.first}; {asked.minutes:g} minutes of one core's own time each; ± over people.",
         *(
-            f"{name}: {change or 'as `make dream` has it'}"
-            for name, change in known.items()
-            if name in (asked.names or known)
+            f"{name}: {change | learning or 'as `make dream` has it'}"
+            for name, (change, learning) in CANDIDATES.items()
+            if name in (asked.names or CANDIDATES)
         ),
     ]
     write(

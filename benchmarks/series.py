@@ -84,14 +84,14 @@ def left_alone(model: Recurrent, data: Data, steps: int, grain: bool) -> np.ndar
     return np.asarray(data.codec.to_world(states).double())
 
 
-def exponents(model: Recurrent, data: Data, known: np.ndarray) -> np.ndarray:
-    """The largest of each member (S,), nats per step, NaN of what diverged: of the orbits that begin where the recording was, at steps far
-    apart. (From elsewhere some lead to attractors which the recording knows nothing of.)"""
+def exponents(model: Recurrent, data: Data, known: np.ndarray, count: int = 1) -> np.ndarray:
+    """The largest of each member (S, count), nats per step, NaN of what diverged: of the orbits that begin where the recording was, at steps
+    far apart. (From elsewhere some lead to attractors which the recording knows nothing of.)"""
     places = np.linspace(0, len(known) - 1, ORBITS).astype(int)
     start = data.codec.to_model(torch.from_numpy(known[places])).float().unsqueeze(0)
     z = model.cell.orbit(model.seen.start(start, None), SETTLE)[-1]
-    found = lyapunov_spectrum(model.cell.step, model.cell.jacobian, z, COUNTED, warm_up=200, count=1, every=10)
-    return np.where(model.diverged, np.nan, found[..., 0].double().mean(1))
+    found = lyapunov_spectrum(model.cell.step, model.cell.jacobian, z, COUNTED, warm_up=200, count=count, every=10)
+    return np.where(model.diverged.unsqueeze(1), np.nan, found.double().mean(1))
 
 
 def foreseen(model: Recurrent, data: Data, held: np.ndarray, ahead: tuple[int, ...]) -> dict[int, np.ndarray]:
@@ -129,7 +129,7 @@ def measured(name: str, folder: Path, asked: argparse.Namespace) -> tuple[series
         foreseen(model, data, held, world.ahead),
         world.smoothing,
     )
-    largest = series.lyapunov_max(exponents(model, data, known) / world.dt)
+    largest = series.lyapunov_max(exponents(model, data, known)[:, 0] / world.dt)
     rows[series.MODEL]["lyapunov"] = largest
     lost = int(model.diverged.sum())
     about = f"{name}: {world.config}; {world.recipe}; {minutes:.0f} minutes of learning; {lost} of {asked.members} diverged; {world.truth}."

@@ -78,6 +78,7 @@ class Cohort(PerClass):
     @classmethod
     def recipe(cls, space: Space, count: int) -> tuple[CohortConfig, TrainingConfig]:
         config, training = Recurrent.recipe(space, count)
+        # By Adam: a round tells of some subjects only, and Soap, turning their vectors together, would move those of the others.
         return CohortConfig(**dataclasses.asdict(config)), dataclasses.replace(training, batch=64, optimiser="adam")
 
     @property
