@@ -5,7 +5,7 @@ import pytest
 
 from reverie.core.errors import BadInput
 from reverie.evaluation.scores import from_json, to_json
-from reverie.evaluation.series import MODEL, REAL, judge, lyapunov_max, over_members, scores, table
+from reverie.evaluation.series import MODEL, REAL, STIRRED, judge, lyapunov_max, over_members, scores, table
 
 
 def walk(steps, seed):
@@ -31,18 +31,22 @@ def test_the_model_stands_between_plain_models_and_real_data():
     runs = np.stack([walk(2000, seed) for seed in range(2, 7)])
     runs[4, 1000:] = np.inf
     foreseen = {1: np.stack([test[1:] + 0.01] * 5), 10: np.stack([test[10:] * 0] * 5)}
-    rows = table(train, test, runs, foreseen)
-    assert list(rows) == [MODEL, REAL, "white noise", "Gaussian", "VAR(1)", "persistence"]
+    stirred = np.stack([walk(2000, seed) for seed in range(7, 12)])
+    rows = table(train, test, runs, foreseen, stirred=stirred)
+    assert list(rows) == [MODEL, STIRRED, REAL, "white noise", "Gaussian", "VAR(1)", "persistence"]
     for metric in ("d_stsp", "d_hellinger"):
         value = {name: row[metric].value for name, row in rows.items()}
         plain = [value[name] for name in ("white noise", "Gaussian", "persistence")]
-        assert max(value[MODEL], value[REAL]) < min(plain)
+        assert max(value[MODEL], value[STIRRED], value[REAL]) < min(plain)
+        assert rows[STIRRED][metric] == judge(test, stirred)[metric]
         assert "1 diverged" in rows[MODEL][metric].method
     assert rows[MODEL]["pe_1"].value == pytest.approx(1e-4)
     assert rows["persistence"]["pe_1"].value == pytest.approx(np.mean((test[1:] - test[:-1]) ** 2))
     assert rows["persistence"]["pe_10"].value == pytest.approx(np.mean((test[10:] - test[:-10]) ** 2))
     written = {row.name: row for row in scores(rows)}
-    assert list(written) == ["d_stsp", "d_hellinger", "pe_1", "pe_10"]
+    assert list(written) == ["d_stsp", "d_hellinger", "pe_1", "pe_10", "d_stsp_stirred", "d_hellinger_stirred"]
+    assert written["d_stsp_stirred"].floor == written["d_stsp"].floor
+    assert written["d_stsp_stirred"].value == rows[STIRRED]["d_stsp"].value
     assert written["pe_1"].floor == rows["VAR(1)"]["pe_1"].value
     assert written["pe_1"].method.endswith("floor: VAR(1)")
     assert written["d_stsp"].ceiling == rows[REAL]["d_stsp"].value

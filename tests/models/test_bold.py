@@ -186,7 +186,7 @@ def test_a_response_at_once_is_none():
         torch.manual_seed(0)
         drawn.append(
             (
-                model.surprise_by_step(x), model.sample(5), model.foresee(x, 2), model.free_run(7, x[:, 0]), model.free_run(3),
+                model.surprise_by_step(x), model.sample(5), model.foresee(x, 2), model.free_run(7, x[:, 0]), model.free_run(3), model.free_run(9, x[:, 0], process_noise=True),
                 model.repair(x, observed, 3), model.forecast(x, 2, 3), model.surprise(x, observed).value,
             )
         )  # fmt: skip

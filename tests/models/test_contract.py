@@ -359,7 +359,14 @@ def test_a_recurrent_machine_can_do_all_it_can_with_several_kinds_at_once():
     levels = torch.tensor([np.inf, np.inf, 1, 2])
     drawn = model.forecast(holed, 4, 5)
     assert drawn.shape == (5, 3, 4, 4)
-    for made in (drawn, model.sample(3), model.free_run(20), model.dream(3), model.foresee(holed, 2)):
+    for made in (
+        drawn,
+        model.sample(3),
+        model.free_run(20),
+        model.free_run(20, process_noise=True),
+        model.dream(3),
+        model.foresee(holed, 2),
+    ):
         assert made.shape[-1] == 4
         assert made.isfinite().all()
         assert (made[..., 1:] >= 0).all()

@@ -10,7 +10,7 @@ from reverie.core.corruption import GaussianNoise
 from reverie.core.errors import BadInput
 from reverie.core.model import Batch
 from reverie.core.recipe import TrainingConfig
-from reverie.core.space import Space
+from reverie.core.space import Column, Space
 from reverie.data.config import DataConfig
 from reverie.data.series import from_trials
 from reverie.data.windows import Trial
@@ -128,6 +128,18 @@ def test_a_member_that_ran_away_spoils_nothing():
     assert model.repair(x, observed, 3).isfinite().all()
 
 
+@pytest.mark.parametrize("kind", ["real", "count", "mixed"])
+def test_who_ran_away_does_not_stop_the_draws_of_the_others(kind):
+    columns = (Column("a", "real"), Column("b", "category", 3), Column("c", "count")) if kind == "mixed" else ()
+    model = Recurrent(RecurrentConfig(members=2, hidden=4), Space((200, 3), kind, columns)).eval()
+    model.cell.a.data[1] = 1e30
+    model.diverged[1] = True
+    assert model.sample(3).isfinite().all()
+    run = model.free_run(200, process_noise=True)
+    assert run[0].isfinite().all()
+    assert kind == "mixed" or not run[1].isfinite().all()  # its end is told, where numbers can tell it
+
+
 def test_inputs_that_end_too_soon_are_refused():
     model = Recurrent(RecurrentConfig(inputs=1, members=2), Space((5, 2), "real"))
     x = torch.randn(2, 5, 2)
@@ -210,6 +222,32 @@ def test_a_free_run_is_the_map_and_nothing_else():
     for t in range(4):
         z = model.cell.step(z)
         torch.testing.assert_close(x[:, :, t], z[..., :2])
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"latent": 3, "inputs": 2}, {"observation": "gaussian"}, {"cell": "gru"}], ids=str
+)
+def test_what_pulls_by_nothing_is_no_process_noise(settings):
+    model, start = made(members=2, **settings), torch.randn(3, 2, dtype=torch.float64)
+    inputs = torch.randn(7, 1, 3, 2, dtype=torch.float64) if "inputs" in settings else None
+    model.gain.zero_()
+    torch.testing.assert_close(model.free_run(7, start, inputs, process_noise=True), model.free_run(7, start, inputs))
+
+
+def test_process_noise_is_what_a_linear_machine_could_not_foresee():
+    """z' = a (z + gain e), with e ~ N(0, s^2): after t steps of variance (a gain s)^2 (1 - a^2t) / (1 - a^2), and none after the first,
+    which follows from what was seen."""
+    a, gain, s = 0.9, 0.4, 0.7
+    model, start = linear(6, 1, hidden=1, members=2), torch.full((40_000, 1), 2.0, dtype=torch.float64)
+    model.cell.a.data.fill_(a)
+    model.cell.h.data.zero_()
+    model.gain.copy_(torch.tensor([gain, 0.5 * gain]))
+    model.seen.modality.log_scale.data.fill_(np.log(s))
+    run = model.free_run(8, start, process_noise=True)[..., 0]
+    time = torch.arange(8, dtype=torch.float64)
+    torch.testing.assert_close(run.mean(1), (2 * a ** (time + 1)).expand(2, -1), atol=0.01, rtol=0)
+    wanted = (a * s) ** 2 * (1 - a ** (2 * time)) / (1 - a**2) * torch.tensor([[gain**2], [gain**2 / 4]])
+    torch.testing.assert_close(run.var(1), wanted, rtol=0.04, atol=1e-12)
 
 
 # learning

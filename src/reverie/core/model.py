@@ -208,12 +208,14 @@ class Layered(Protocol):
 
 @runtime_checkable
 class RunsFreely(Protocol):
-    """Goes on by itself: (S, B, steps, N) the orbits of its S members, and what each of them expects some steps ahead,
-    (S, B, T - steps, N), at every step of a series that it follows."""
+    """Goes on by itself: (S, B, steps, N) the orbits of its S members, with `process_noise` those that what it cannot foresee
+    moves; and what each of them expects some steps ahead, (S, B, T - steps, N), at every step of a series that it follows."""
 
     diverged: Tensor  # (S,) bool, members that run away
 
-    def free_run(self, steps: int, start: Tensor | None = None) -> Tensor: ...
+    def free_run(
+        self, steps: int, start: Tensor | None = None, inputs: Tensor | None = None, process_noise: bool = False
+    ) -> Tensor: ...
 
     def foresee(self, x: Tensor, steps: int, inputs: Tensor | None = None) -> Tensor: ...
 

@@ -69,7 +69,7 @@ def _examples(split: Any, limit: int) -> Examples:
 
 
 def _orbits(model: RunsFreely, data: Any) -> list[Score]:
-    """Of free runs as long as the longest test trial, and of forecasts along it, in world units; of channels that are numbers,
+    """Of free runs as long as the longest test trial, with and without process noise, and of forecasts along it, in world units; of channels that are numbers,
     for categories have no distances."""
     longest = max(data.test.trials, key=len)
     train, test = max(data.train.trials, key=len).x, longest.x
@@ -80,12 +80,15 @@ def _orbits(model: RunsFreely, data: Any) -> list[Score]:
     def world(x: torch.Tensor) -> np.ndarray:
         return np.asarray(data.codec.to_world(x.cpu()).double())[..., numbers]
 
-    runs = torch.where(model.diverged.view(-1, 1, 1), torch.nan, model.free_run(len(test))[:, 0])
+    runs, stirred = (
+        torch.where(model.diverged.view(-1, 1, 1), torch.nan, model.free_run(len(test), process_noise=noise)[:, 0])
+        for noise in (False, True)
+    )
     x = data.codec.to_model(torch.from_numpy(np.asarray(test))).unsqueeze(0)
     more = () if longest.inputs is None else (torch.from_numpy(np.asarray(longest.inputs)).unsqueeze(0).to(runs),)
     foreseen = model.foresee(x.to(runs), AHEAD, *more)[:, 0]
     known, held = (np.asarray(part, float)[:, numbers] for part in (train, test))
-    rows = series.table(known, held, world(runs), {AHEAD: world(foreseen)})
+    rows = series.table(known, held, world(runs), {AHEAD: world(foreseen)}, stirred=world(stirred))
     return series.scores(rows)
 
 

@@ -23,6 +23,7 @@ from reverie.evaluation.scores import Score, score
 MOST_BINNED = 5  # channels; with more, nearly every bin would be empty
 REAL = "real data"
 MODEL = "model"
+STIRRED = "model, process noise"
 Table = dict[str, dict[str, Estimate]]  # by row and by metric
 
 
@@ -77,20 +78,23 @@ def table(
     foreseen: Mapping[int, Float[np.ndarray, "S _ N"]] | None = None,
     smoothing: float = SMOOTHING,
     seed: int = 0,
+    stirred: Float[np.ndarray, "S T4 N"] | None = None,
 ) -> Table:
     """The model beside what gives its scores a meaning: real data, white noise, a Gaussian of the data's
     covariance, VAR(1) and persistence, all over the same number of steps.
 
-    `runs`: free runs of the members. `foreseen[n]`: for each member and for each step of the test series
+    `runs`: free runs of the members; `stirred`: those with process noise, as the runs of VAR(1) have it. `foreseen[n]`: for each member and for each step of the test series
     but the last n, what it expects n steps later.
     """
-    steps = min(len(train), len(test), runs.shape[1])
+    steps = min(len(train), len(test), runs.shape[1], *(() if stirred is None else (stirred.shape[1],)))
     if steps < 2:
         raise BadInput(f"series of {steps} steps cannot be compared; give longer ones")
     known, held = train[:steps], test[:steps]
     plain = baselines(train)
     last = _carried(test)
     out: Table = {MODEL: judge(held, runs[:, :steps], smoothing)}
+    if stirred is not None:
+        out[STIRRED] = judge(held, stirred[:, :steps], smoothing)
     # Real data stand where the model does: what was learned from, against the test series.
     whole = np.isnan(known).any(1)
     if not whole.any():
@@ -118,14 +122,17 @@ def _foresight(true: np.ndarray, expected: np.ndarray) -> Estimate:
 
 
 def scores(rows: Table) -> list[Score]:
-    """The model's row as Scores: the floor is the best of the plain models, the ceiling real data."""
+    """The model's rows as Scores, what has process noise as `_stirred`: the floor is the best of the plain models, the
+    ceiling real data."""
     out = []
-    for metric, found in rows[MODEL].items():
-        plain = {k: row[metric].value for k, row in rows.items() if k not in (MODEL, REAL) and metric in row}
+    ours = [(metric, metric, found) for metric, found in rows[MODEL].items()]
+    ours += [(f"{metric}_stirred", metric, found) for metric, found in rows.get(STIRRED, {}).items()]
+    for name, metric, found in ours:
+        plain = {k: row[metric].value for k, row in rows.items() if k not in (MODEL, STIRRED, REAL) and metric in row}
         if not plain:
-            out.append(score(metric, found, None, None))
+            out.append(score(name, found, None, None))
             continue
         best = min(plain, key=lambda name: plain[name])
         real = rows.get(REAL, {}).get(metric)
-        out.append(score(metric, found, plain[best], real.value if real else None, f"floor: {best}"))
+        out.append(score(name, found, plain[best], real.value if real else None, f"floor: {best}"))
     return out

@@ -16,10 +16,10 @@ from reverie.core.errors import BadInput
 from reverie.core.model import Batch, Phase
 from reverie.core.recipe import TrainingConfig
 from reverie.core.space import Space
-from reverie.models.innovations import turn
 from reverie.models.labelled import Labelled
 from reverie.models.per_class import PerClass
 from reverie.models.recurrent import Recurrent, RecurrentConfig
+from reverie.models.turns import turn
 
 STATE = ("gain", "diverged", "rested", "alpha")  # of each member, which is no parameter
 OWN = ("gain", "diverged", "seen.")  # of what is not the cell's, what is set for each subject once the learning is done

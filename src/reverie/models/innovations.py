@@ -1,7 +1,7 @@
 """What every model can do that predicts each step from those before it: in innovation form, with several members."""
 
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -11,16 +11,17 @@ from torch import Tensor, nn
 from reverie.core.corruption import Corruption, as_corruption
 from reverie.core.distributions import Factorised
 from reverie.core.errors import BadInput
-from reverie.core.model import Estimate, Model, Phase
+from reverie.core.model import Estimate, Model
 from reverie.maths.bounds import seeded
 from reverie.maths.particles import Ancestry
 from reverie.nets.bold import BoldObservation
 from reverie.nets.cells import Cell
-from reverie.nets.following import Late, follower
+from reverie.nets.following import Follower, Late, follower
 from reverie.nets.observations import Observation
 
 WARM = 1000  # free steps before a dream begins
 PARTICLES = 64  # for each member and example, at least
+OUT = 1e6  # no state of a machine that has not run away is as far
 AT_ONCE = 2**13  # particles of all members
 
 
@@ -231,7 +232,7 @@ class Innovations(Model):
         pull = self.gain.view(1, -1, 1, 1).expand(len(x), -1, -1, -1)
         ours = follower(self.seen, self.cell, pull, self.drive(inputs), r)
         for t in range(len(x)):
-            p = self.seen(ours.ahead()) if t else self.seen.first(x[0].expand(members, -1, -1))
+            p = _law(self.seen, ours) if t else self.seen.first(x[0].expand(members, -1, -1))
             p = self.seen.disturbed(p, None if r is None else r[t])
             weight = p.evidence(x[t], observed[t], corruption)
             drawn = p.fill(x[t].expand(members, -1, -1), observed[t].expand(members, -1, -1), noise)
@@ -249,19 +250,39 @@ class Innovations(Model):
         steps: int,
         start: Float[Tensor, "B N"] | None = None,
         inputs: Float[Tensor, "T 1 B K"] | None = None,
+        process_noise: bool = False,
     ) -> Float[Tensor, "S B steps N"]:
         """Every member's own orbit, from what was seen first (B, N), or from wherever WARM free steps led: the mean of p(x_t | z_t),
-        which neither noise nor nuisance disturbs; of a category the number of the most likely level, of an ordered one of the
-        median level. With inputs those of each step (WARM steps before them are under none); without, under none."""
+        which no nuisance disturbs; of a category the number of the most likely level, of an ordered one of the
+        median level. With inputs those of each step (WARM steps before them are under none); without, under none.
+
+        With `process_noise` the machine goes on as p(x) has it: each x_t is drawn and pulls the state by the gain, so that
+        what it could not foresee of a recording moves it as it moved the recording. The noise of what is seen, which moves nothing, is
+        left out here too.
+        """
         warm = 0 if start is not None else WARM
         if warm and inputs is not None:
             inputs = torch.cat([inputs.new_zeros(warm, *inputs.shape[1:]), inputs])
         if start is None:
             orbits = 1 if inputs is None else inputs.shape[2]
             start = self.seen.first(self.gain.new_zeros(orbits, self.space.shape[1])).sample()
+        drive = self.drive(inputs)
+        if process_noise:
+            return self._moved(start.unsqueeze(0), warm + steps, drive)[warm:].movedim(0, 2)
         z = self.seen.start(start.unsqueeze(0), None)
-        states = self.cell.orbit(z, warm + steps, None, self.drive(inputs))
+        states = self.cell.orbit(z, warm + steps, None, drive)
         return self.seen(self.seen.felt(states, z.unsqueeze(0))[warm:]).mean.movedim(0, 2)
+
+    def _moved(self, start: Float[Tensor, "1 B N"], steps: int, drive: Tensor | None) -> Float[Tensor, "T S B N"]:
+        """The means of p(x_t | z_t) after the start, each x_t drawn."""
+        pull = self.gain.view(1, -1, 1, 1).expand(steps + 1, -1, -1, -1)
+        drive = None if drive is None else torch.cat([torch.zeros_like(drive[:1]), drive])
+        ours, means = follower(self.seen, self.cell, pull, drive, None).tell(start), []
+        for _ in range(steps):
+            means.append(self.seen(ours.ahead()).mean)
+            if len(means) < steps:
+                ours.tell(_law(self.seen, ours).sample())
+        return torch.stack(means)
 
     @torch.no_grad()
     def dream(self, n: int, given: Tensor | None = None) -> Float[Tensor, "n T N"]:
@@ -274,27 +295,6 @@ class Innovations(Model):
         return x.transpose(0, 1).flatten(0, 1)[:n]
 
 
-def turn(model: Model, loss: Float[Tensor, " S"], nats: Float[Tensor, " S"], rested: Float[Tensor, " S"]) -> Phase:
-    """Each member's own step down its loss. One that has nothing finite to say rests, which is counted, and the others learn on.
-
-    Every parameter has its members along the first axis.
-    """
-    fine = loss.detach().isfinite()
-    report = nats.detach()[fine].mean() if fine.any() else nats.detach().mean()
-    if not torch.is_grad_enabled():
-        return Phase("all", report)
-    parameters = list(model.parameters())
-    found: Sequence[Tensor | None] = [None] * len(parameters)
-    if fine.any():
-        found = torch.autograd.grad(loss[fine].sum(), parameters, allow_unused=True)
-    for gradient in found:
-        if gradient is not None:
-            fine = fine & gradient.isfinite().flatten(1).all(1)
-    if model.training:
-        rested += (~fine).to(rested.dtype)
-    return Phase("all", None, report, [None if g is None else _only(g, fine) for g in found], ~fine)
-
-
-def _only(gradient: Tensor, fine: Tensor) -> Tensor:
-    """The gradient, 0 for members that are not fine."""
-    return torch.where(fine.view(-1, *[1] * (gradient.dim() - 1)), gradient, 0.0)
+def _law(seen: Observation, ours: Follower) -> Factorised:
+    """p of the next step, which can be drawn from; whoever ran away is not heard, but must not stop the others."""
+    return seen(torch.nan_to_num(ours.ahead()).clamp(-OUT, OUT))

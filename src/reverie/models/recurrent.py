@@ -16,8 +16,9 @@ from reverie.core.model import Batch, Phase
 from reverie.core.recipe import TrainingConfig
 from reverie.core.shallow import Shallow
 from reverie.core.space import Space
-from reverie.models.innovations import Innovations, turn
+from reverie.models.innovations import Innovations
 from reverie.models.recognised import Recognition
+from reverie.models.turns import turn
 from reverie.nets.bold import bold
 from reverie.nets.cells import CellName, cell, manifold_attraction
 from reverie.nets.mixed import observation_of

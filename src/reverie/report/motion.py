@@ -80,19 +80,23 @@ def subjects(scene: Scene) -> Html | None:
 
 
 def rhythms(scene: Scene) -> Html | None:
-    """Spectra of a free run and of the world."""
-    if (found := _freely(scene)) is None:
+    """Spectra of a free run, of one with process noise, and of the world."""
+    found, shown = _freely(scene), scene.space.numbers[:SHOWN]
+    if found is None or not shown:
         return None
-    true, dreamt = found.true, found.dreamt
-    shown = scene.space.numbers[:SHOWN]
-    if not shown:
-        return None
-    shares = {"the world": rhythm(true[:, shown]), "the machine": rhythm(dreamt[:, shown])}
+    runs = {"the world": found.true, "the machine": found.dreamt}
+    if (stirred := _freely(scene, process_noise=True)) is not None and np.isfinite(stirred.dreamt).all():
+        runs["the machine, stirred"] = stirred.dreamt
+    shares = {name: rhythm(run[:, shown]) for name, run in runs.items()}
 
     def draw(ink: Ink) -> Any:
         return dynamics.spectra(shares, _names(scene, shown), ink)
 
-    caption = "How much of the movement of each channel lies at which frequency, of the held-out series and of a free run as long."
+    caption = (
+        "How much of the movement of each channel lies at which frequency, of the held-out series and of a free run as long. Left alone the "
+        "machine obeys its rule alone; stirred, it is moved besides, at every step, by as much as it could not foresee of the recording. Where "
+        "that is more like the world, the world is moved by what was not recorded."
+    )
     return section(
         "rhythms", "Its rhythms", figure(drawing(draw, "power spectra of the world and of the machine"), caption)
     )
@@ -147,8 +151,8 @@ class _Run(NamedTuple):
     acting: Tensor | None  # (T, K) what acted on the trial from outside, and on the run
 
 
-def _freely(scene: Scene) -> _Run | None:
-    """How the machine moves by itself, or where it has inputs, under those of the trial. Of a cohort it is the machine of the one
+def _freely(scene: Scene, process_noise: bool = False) -> _Run | None:
+    """How the machine moves by itself, or where it has inputs, under those of the trial; with process noise or without. Of a cohort it is the machine of the one
     whose trial it is."""
     model, trials = scene.model, scene.data.test.trials
     if not isinstance(model, Innovations | Cohort) or not trials:
@@ -163,11 +167,11 @@ def _freely(scene: Scene) -> _Run | None:
     with torch.random.fork_rng():
         torch.manual_seed(scene.run.seed)  # in every room the same run
         if longest.inputs is None:
-            acting, run = None, model.free_run(len(true))
+            acting, run = None, model.free_run(len(true), process_noise=process_noise)
         else:
             acting = torch.from_numpy(np.asarray(longest.inputs)).to(model.gain)
             first = torch.from_numpy(np.nan_to_num(true[:1])).to(model.gain)
-            run = model.free_run(len(true), scene.codec.to_model(first), acting[:, None, None])
+            run = model.free_run(len(true), scene.codec.to_model(first), acting[:, None, None], process_noise)
     return _Run(model, member, true, np.asarray(scene.codec.to_world(run[member, 0].cpu()).double()), acting)
 
 

@@ -31,6 +31,8 @@ MEANING = {
     "coverage": "share of real examples with a dream close by",
     "d_stsp": "how far free runs are from where the true series goes",
     "d_hellinger": "how far the spectra of free runs are from the true ones",
+    "d_stsp_stirred": "the same of runs that are moved by what the machine cannot foresee",
+    "d_hellinger_stirred": "the same of runs that are moved by what the machine cannot foresee",
     "pe_20": "squared error of forecasts 20 steps ahead",
     "memorisation": "how new dreams are: 0 copies, 1 as new as the world",
     "sharpness": "fine detail of dreams: below 1 blurred, above 1 grainy",
