@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from reverie.core.corruption import GaussianNoise
+from reverie.core.distributions import Gaussian
 from reverie.core.errors import BadInput
 from reverie.core.model import Batch
 from reverie.core.recipe import TrainingConfig
@@ -248,6 +249,19 @@ def test_process_noise_is_what_a_linear_machine_could_not_foresee():
     torch.testing.assert_close(run.mean(1), (2 * a ** (time + 1)).expand(2, -1), atol=0.01, rtol=0)
     wanted = (a * s) ** 2 * (1 - a ** (2 * time)) / (1 - a**2) * torch.tensor([[gain**2], [gain**2 / 4]])
     torch.testing.assert_close(run.var(1), wanted, rtol=0.04, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "settings", [{"latent": 3, "inputs": 2}, {"observation": "gaussian"}, {"cell": "gru"}], ids=str
+)
+def test_one_sweep_is_moved_as_step_by_step(settings, monkeypatch):
+    """By draws that are always one deviation above the mean, in the sweep and where each is drawn after the last."""
+    model, start = made(members=2, **settings), torch.randn(3, 2, dtype=torch.float64)
+    inputs = torch.randn(7, 1, 3, 2, dtype=torch.float64) if "inputs" in settings else None
+    monkeypatch.setattr(Gaussian, "sample", lambda law: law.loc + law.log_scale.exp())
+    swept = model.free_run(7, start, inputs, process_noise=True)
+    monkeypatch.setattr("reverie.models.innovations.RealModality", ())
+    torch.testing.assert_close(model.free_run(7, start, inputs, process_noise=True), swept)
 
 
 # learning

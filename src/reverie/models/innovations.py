@@ -17,6 +17,7 @@ from reverie.maths.particles import Ancestry
 from reverie.nets.bold import BoldObservation
 from reverie.nets.cells import Cell
 from reverie.nets.following import Follower, Late, follower
+from reverie.nets.modalities import RealModality
 from reverie.nets.observations import Observation
 
 WARM = 1000  # free steps before a dream begins
@@ -275,6 +276,8 @@ class Innovations(Model):
 
     def _moved(self, start: Float[Tensor, "1 B N"], steps: int, drive: Tensor | None) -> Float[Tensor, "T S B N"]:
         """The means of p(x_t | z_t) after the start, each x_t drawn."""
+        if isinstance(self.seen.modality, RealModality) and not self.seen.blurs:
+            return self._shaken(start, steps, drive)
         pull = self.gain.view(1, -1, 1, 1).expand(steps + 1, -1, -1, -1)
         drive = None if drive is None else torch.cat([torch.zeros_like(drive[:1]), drive])
         ours, means = follower(self.seen, self.cell, pull, drive, None).tell(start), []
@@ -283,6 +286,17 @@ class Innovations(Model):
             if len(means) < steps:
                 ours.tell(_law(self.seen, ours).sample())
         return torch.stack(means)
+
+    def _shaken(self, start: Float[Tensor, "1 B N"], steps: int, drive: Tensor | None) -> Float[Tensor, "T S B N"]:
+        """The same where innovations do not depend on the state: what they add to it is drawn for all steps at once, and then drives one
+        sweep, z_t + push_t = F(z_{t-1} + push_{t-1}) + C s_t + push_t."""
+        z = self.seen.start(start, None)
+        nowhere = z.new_zeros(len(z), steps * z.shape[1], z.shape[2])
+        x = self.seen(nowhere).sample().unsqueeze(0)
+        push = self.seen.forcing(x, self.gain.view(1, -1, 1, 1)).pulled(nowhere, 0)
+        push = push.unflatten(1, (steps, -1)).transpose(0, 1).contiguous()
+        after = self.cell.orbit(z, steps, None, push if drive is None else drive[:steps] + push)
+        return self.seen(after - push).mean
 
     @torch.no_grad()
     def dream(self, n: int, given: Tensor | None = None) -> Float[Tensor, "n T N"]:
