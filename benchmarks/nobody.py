@@ -62,6 +62,16 @@ def measures(x: Tensor, data: Data, seen: dict[str, Any]) -> list[Estimate]:
     return [coarse, texture, *others, shares["precision"], shares["recall"]]
 
 
+def of_people_known(train: np.ndarray, held: np.ndarray) -> float:
+    """The memorisation of a model that dreams new portraits of the training people, and perfectly: of every training portrait beside the others."""
+    each = range(len(train))
+    return float(
+        np.median(
+            [pictures.memorisation(np.delete(train, i, 0), held, train[i : i + 1], None, True).value for i in each]
+        )
+    )
+
+
 def asked_for(line: str) -> tuple[str, float, int]:
     """NAME@MINUTES[xSEEDS]."""
     name, _, rest = line.partition("@")
@@ -117,7 +127,8 @@ def main() -> None:
         f"{DREAMS} dreams beside {len(data.test)} portraits of test people; last weights, averaged; ± over people and dreams. Seeds from 0 on, one for each number of "
         "rounds: the median of several, and the range; of a pair of lines those that both have.",
         "Minutes of one core's own time, settled by the time of 40 rounds before the first. Sharpness: power between a quarter and half a cycle "
-        "per pixel, as a share of the test people's. Memorisation: below 1 dreams are nearer to training portraits (or their mirror images) than test people are.",
+        "per pixel, as a share of the test people's. Memorisation: below 1 dreams are nearer to training portraits (or their mirror images) than test people are; it would be "
+        f"{of_people_known(data.train.x().numpy(), data.test.x().numpy()):.2f} of other portraits of the training people.",
         f"results/{asked.table}.png: the first 16 dreams of every line; portraits of people are not published.",
         *(f"{name}: {' '.join(f'{k}={v}' for k, v in (MACHINES[name][1] | MACHINES[name][2]).items()) or 'the recipe of its family'}" for name in MACHINES),
     ]  # fmt: skip

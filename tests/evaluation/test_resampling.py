@@ -43,3 +43,10 @@ def test_bootstrap_of_median_matches_what_happens():
     worlds = random.normal(size=(100, 101))
     claimed = np.mean([bootstrap_of_median(x, np.arange(101), rounds=100) for x in worlds])
     assert claimed == pytest.approx(np.median(worlds, axis=1).std(), rel=0.15)
+
+
+def test_of_one_group_there_is_no_spread():
+    x = np.array([1.0, 2.0, 4.0])
+    assert np.isnan(bootstrap_of_median(x, np.zeros(3, dtype=int)))
+    assert np.isnan(error_of_mean(x, ["ann"] * 3))
+    assert np.isnan(error_of_mean(x[:1]))

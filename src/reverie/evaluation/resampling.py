@@ -57,7 +57,7 @@ def jackknife(
 
 
 def bootstrap_of_median(x: NDArray[np.float64], groups: NDArray[np.intp], seed: int = 0, rounds: int = 400) -> float:
-    """Standard error of the median of x (n,), whole groups (n,) drawn with replacement.
+    """Standard error of the median of x (n,), whole groups (n,) drawn with replacement; NaN of one group, which has no spread.
 
     The jackknife fails for medians (Efron 1982).
 
@@ -66,6 +66,8 @@ def bootstrap_of_median(x: NDArray[np.float64], groups: NDArray[np.intp], seed: 
     """
     random = np.random.default_rng(seed)
     members = [x[groups == g] for g in np.unique(groups)]
+    if len(members) < 2:
+        return np.nan
     draws = random.integers(len(members), size=(rounds, len(members)))
     medians = [np.median(np.concatenate([members[i] for i in draw])) for draw in draws]
     # Drawing from G groups as if they were the world makes the variance (G - 1) / G of what it is.
@@ -73,11 +75,13 @@ def bootstrap_of_median(x: NDArray[np.float64], groups: NDArray[np.intp], seed: 
 
 
 def error_of_mean(x: NDArray[np.float64], groups: ArrayLike | None = None) -> float:
-    """Standard error of the mean of x (n,), with whole groups as the independent units (Liang & Zeger 1986).
+    """Standard error of the mean of x (n,), with whole groups as the independent units (Liang & Zeger 1986); NaN of one.
 
     >>> round(error_of_mean(np.array([1.0, 2.0, 3.0, 4.0])), 4)
     0.6455
     """
     codes = np.arange(len(x)) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1].reshape(-1)
     sums = np.bincount(codes, weights=x - x.mean())
+    if len(sums) < 2:
+        return np.nan
     return float(np.sqrt(len(sums) / (len(sums) - 1) * np.square(sums).sum()) / len(x))
