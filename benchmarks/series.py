@@ -55,7 +55,7 @@ WORLDS = {
         (20,), 0.01, "published, shallow PLRNN with generalised teacher forcing: D_stsp 0.26, D_H 0.09, PE(20) 9e-4; λ of the system 0.906",
     ),
     "ecg": World(
-        "ecg_pecuzal5_train.npy", "ecg_pecuzal5_test.npy", 200, RecurrentConfig(latent=8, hidden=400, alpha=0.04, smooth=0), replace(SOAP, steps=12_000),
+        "ecg_pecuzal5_train.npy", "ecg_pecuzal5_test.npy", 200, RecurrentConfig(latent=8, hidden=400, alpha=0.04, smooth=0, process_noise=0.008), replace(SOAP, steps=12_000),
         (20,), 1.0, "published, shallow PLRNN with generalised teacher forcing: D_stsp 4.3, D_H 0.34, PE(20) 2.4e-3", noisy=False,
     ),
     "fmri": World(

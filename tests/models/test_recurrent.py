@@ -264,6 +264,24 @@ def test_one_sweep_is_moved_as_step_by_step(settings, monkeypatch):
     torch.testing.assert_close(model.free_run(7, start, inputs, process_noise=True), swept)
 
 
+def test_process_noise_in_learning_is_forgotten_as_fast_as_the_pull_has_it():
+    """z' = a (1 - alpha) z + noise: about where it would be without, of variance s^2 (1 - r^2t) / (1 - r^2) with r = a (1 - alpha)."""
+    a, alpha, s = 0.9, 0.3, 0.2
+    x = torch.randn(8, 1, 40_000, 1, dtype=torch.float64)
+    model = linear(8, 1, hidden=1, members=2, alpha=alpha, process_noise=s, smooth=0)
+    model.cell.a.data.fill_(a)
+    calm, _ = model.learned(x, None, None, 0)
+    torch.testing.assert_close(
+        calm, model.forced(x, None, None, model.weight(x, None, 0))
+    )  # where it is only judged, none
+    moved, _ = model.train().learned(x, None, None, 0)
+    time, r = torch.arange(8, dtype=torch.float64), a * (1 - alpha)
+    away = (moved - calm)[..., 0]
+    assert away.mean(-1).abs().max() < 0.01
+    wanted = s**2 * (1 - r ** (2 * time)) / (1 - r**2)
+    torch.testing.assert_close(away.var(-1), wanted.unsqueeze(1).expand(-1, 2), rtol=0.04, atol=1e-12)
+
+
 # learning
 
 

@@ -65,11 +65,15 @@ class Innovations(Model):
         return None if inputs is None or not self.nuisance else inputs[..., -self.nuisance :]
 
     def forced(
-        self, x: Tensor, observed: Tensor | None, inputs: Tensor | None, weight: Tensor
+        self, x: Tensor, observed: Tensor | None, inputs: Tensor | None, weight: Tensor, process_noise: float = 0.0
     ) -> Float[Tensor, "T S B M"]:
-        """The states at all steps of x (T, S or 1, B, N): the first from what was seen first, each other from those before."""
+        """The states at all steps of x (T, S or 1, B, N): the first from what was seen first, each other from those before, and
+        from noise of that deviation."""
         start = self.seen.start(x[0], None if observed is None else observed[0])
         drive = None if inputs is None else self.drive(inputs[1:])
+        if process_noise:
+            noise = process_noise * torch.randn(len(x) - 1, *start.shape, dtype=start.dtype, device=start.device)
+            drive = noise if drive is None else drive + noise
         later = self.cell.orbit(start, len(x) - 1, self.seen.forcing(x[:-1], weight[:-1]), drive)
         return torch.cat([start.unsqueeze(0), later])
 

@@ -57,6 +57,12 @@ class RecurrentConfig:
         "what is learned too tame; 0: none, -1: as many as foretell each step best from those around it",
         low=-1,
     )
+    process_noise: float = knob(
+        0.0,
+        "while learning, deviation of a noise that moves all units at each step, as what moves a recording from outside does; the "
+        "machine learns to come back from where it is moved. About its error of one step is a good size",
+        low=0.0,
+    )
     heeded: int = knob(15, "recognised: steps on both sides that the recogniser heeds", low=0)
     inputs: int = knob(0, "external inputs at each step", low=0)
     nuisance: int = knob(
@@ -76,6 +82,9 @@ class Recurrent(Innovations):
     As a distribution it is the same machine in innovation form: each x_t is drawn from p(x_t | z_t) and then pulls the state by a
     gain, so that p(x) is a product over steps and exact. The gain is chosen on the validation windows once the learning is
     done. Several members are an equal mixture, of those that did not diverge.
+
+    Under `process_noise` the states are moved at random besides while it learns (Jim, Giles & Horne 1996, IEEE Transactions on
+    Neural Networks 7): what is driven by more than its own rule, as a heart is, is then dreamt well by `free_run(process_noise=True)`.
 
     Where it is `recognised` what pulls, the states learn from draws of a belief about them instead (`Recognition`), which suits counts and much
     noise; then `encode` tells the belief.
@@ -116,6 +125,8 @@ class Recurrent(Innovations):
         if config.forcing == "recognised":
             if self.seen.blurs or space.kind == "mixed":
                 raise BadInput("beliefs pull of real numbers and of counts alone; take another --model.forcing")
+            if config.process_noise:
+                raise BadInput("beliefs are drawn, and so move the states already; set --model.process-noise to 0")
             self.recognition = Recognition(self.members, latent, channels, config.inputs, config.heeded)
             self.encode = self._encode  # an ability that no other has
         driving = config.inputs - config.nuisance
@@ -180,7 +191,8 @@ class Recurrent(Innovations):
         if reach and observed is None:  # held-out examples may have holes where those to learn from have none
             pulling = self.seen.modality.smoothed(x, parabolas(len(x), reach).to(x))
         sources, known, before = self.seen.sources(pulling, observed, self.disturbing(inputs))
-        states = self.forced(sources, known, inputs, self.weight(x, known, step))
+        noise = self.config.process_noise if self.training else 0.0
+        states = self.forced(sources, known, inputs, self.weight(x, known, step), noise)
         return states, self.nats(states, x, observed, inputs, before).sum(0).mean(-1)
 
     @torch.no_grad()
