@@ -10,9 +10,13 @@ interrupted goes on where it stopped.
 
 Settings were found with seeds 100 and up. They are judged on the training recording; where that is noisy, the noise that the machine
 expects is added to its free runs. The test recording is not opened.
+
+results/series-WORLD.png: the beginnings of the recording, and of the runs of the first machine, by which nothing is chosen: scores alone do not tell
+whether what they praise is a heartbeat.
 """
 
 import argparse
+import io
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,7 +24,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from learn import CHOOSING, digest, hasty, recorded
-from table import WORK, say, write
+from PIL import Image
+from table import WORK, keep, say, write
 from table import Table as Shown
 
 from reverie.core.model import Estimate
@@ -29,8 +34,11 @@ from reverie.data import Data, open_data
 from reverie.evaluation import series
 from reverie.maths.chaos import lyapunov_spectrum
 from reverie.models.recurrent import Recurrent, RecurrentConfig
+from reverie.plots import dynamics
+from reverie.plots.curves import LIGHT, figure_png
 from reverie.run import Run
 
+BEGINNING = 4000  # steps of a picture
 ORBITS, SETTLE, COUNTED = 20, 1000, 10_000  # of which exponents are the mean, and their steps
 
 
@@ -100,6 +108,13 @@ def foreseen(model: Recurrent, data: Data, held: np.ndarray, ahead: tuple[int, .
     return {n: np.asarray(data.codec.to_world(model.foresee(x, n)[:, 0]).double()) for n in ahead}
 
 
+def shown(held: np.ndarray, alone: np.ndarray, stirred: np.ndarray) -> Image.Image:
+    """The first channel of each, one above the other."""
+    three = {"the recording": held, "left alone": alone, "process noise": stirred}
+    figure = dynamics.runs({name: x[:BEGINNING, :1] for name, x in three.items()}, ["x"], LIGHT)
+    return Image.open(io.BytesIO(figure_png(figure, transparent=False)))
+
+
 def told(found: Estimate) -> str:
     spread = f" ± {found.error:.3g}" if np.isfinite(found.error) else ""
     return f"{found.value:.3g}{spread}"
@@ -126,6 +141,8 @@ def measured(name: str, folder: Path, asked: argparse.Namespace) -> tuple[series
     grain = asked.first >= CHOOSING and world.noisy
     alone, stirred = (left_alone(model, data, len(held), grain, noise) for noise in (False, True))
     rows = series.table(known, held, alone, foreseen(model, data, held, world.ahead), world.smoothing, stirred=stirred)
+    if asked.first < CHOOSING:
+        keep(f"series-{name}", shown(held, alone[0], stirred[0]))
     largest = series.lyapunov_max(exponents(model, data, known)[:, 0] / world.dt)
     rows[series.MODEL]["lyapunov"] = largest
     lost = int(model.diverged.sum())
