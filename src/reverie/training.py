@@ -275,7 +275,7 @@ def validate(model: Model, data: Data, step: int, seed: int, limit: int = 256) -
 def rounds_in(minutes: float, state: State, data: Data, seed: int, fabric: Fabric) -> int:
     """How many rounds fit into `minutes`, from a few real ones made on a copy; at least 1.
 
-    A twentieth of the time is left for dreams, validation and saving.
+    A tenth of the time is left for dreams, validation, saving, and the report.
     """
     trial = State(copy.deepcopy(state.model), state.config)
     rounds = training(trial, data, seed, fabric)
@@ -289,7 +289,7 @@ def rounds_in(minutes: float, state: State, data: Data, seed: int, fabric: Fabri
     if not done:
         return state.config.steps
     spent = fabric.broadcast(spent / done)
-    return max(1, int(0.95 * 60 * minutes / spent))
+    return max(1, int(0.9 * 60 * minutes / spent))
 
 
 def fabric_for(accelerator: str = "auto", devices: int = 1, nodes: int = 1) -> Fabric:
