@@ -64,12 +64,10 @@ def measures(x: Tensor, data: Data, seen: dict[str, Any]) -> list[Estimate]:
 
 def of_people_known(train: np.ndarray, held: np.ndarray) -> float:
     """The memorisation of a model that dreams new portraits of the training people, and perfectly: of every training portrait beside the others."""
-    each = range(len(train))
-    return float(
-        np.median(
-            [pictures.memorisation(np.delete(train, i, 0), held, train[i : i + 1], None, True).value for i in each]
-        )
+    each = (
+        pictures.memorisation(np.delete(train, i, 0), held, train[i : i + 1], None, True) for i in range(len(train))
     )
+    return float(np.median([found.value for found in each]))
 
 
 def asked_for(line: str) -> tuple[str, float, int]:

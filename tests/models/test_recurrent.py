@@ -150,6 +150,11 @@ def test_inputs_that_end_too_soon_are_refused():
         model.free_run(5, x[:, 0], torch.zeros(3, 1, 2, 1))
 
 
+def test_beliefs_are_not_shaken_besides():
+    with pytest.raises(BadInput, match="process-noise to 0"):
+        Recurrent(RecurrentConfig(forcing="recognised", process_noise=0.1), Space((5, 2), "real"))
+
+
 def test_one_input_drives_every_orbit():
     model = Recurrent(RecurrentConfig(inputs=2, members=2), Space((5, 2), "real"))
     drive = torch.randn(25, 2, 1, 2)

@@ -95,7 +95,7 @@ def rhythms(scene: Scene) -> Html | None:
     caption = (
         "How much of the movement of each channel lies at which frequency, of the held-out series and of a free run as long. Left alone the "
         "machine obeys its rule alone; stirred, it is moved besides, at every step, by as much as it could not foresee of the recording. Where "
-        "that is more like the world, the world is moved by what was not recorded."
+        "that is more like the world, the world is moved by what was not recorded, or by a part of its rule that the machine missed."
     )
     return section(
         "rhythms", "Its rhythms", figure(drawing(draw, "power spectra of the world and of the machine"), caption)
