@@ -46,7 +46,7 @@ MODELS: dict[str, tuple[str, Any, TrainingConfig]] = {
     ),
     "wide ladder": (
         "ladder", LadderConfig(groups=(2, 4), width=96, latent=8, fold=4),
-        replace(LADDER, batch=128, rate=3e-3, optimiser="soap", precision="bfloat16", steps=21_000),
+        replace(LADDER, batch=128, rate=3e-3, optimiser="soap", precision="bfloat16", steps=13_500),
     ),
 }  # fmt: skip
 PUBLISHED = {
