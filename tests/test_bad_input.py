@@ -217,6 +217,10 @@ def test_damaged_arrays(digits, tmp_path, capsys):
         (("--accelerator", "foo"), "--accelerator foo"),
         (("--devices", 0), "--devices is 0"),
         (("--threads", -1), "--threads is -1"),
+        (("--training.settled", 5), "not pairs of a round and a number of rounds"),
+        (("--training.settled", 5, 9, 5, 8), "not pairs of a round and a number of rounds"),
+        (("--training.settled", 5, 0), "not pairs of a round and a number of rounds"),
+        (("--minutes", 1, "--training.settled", 5, 9), "leave --training.settled out"),
         (("--training.batch", 10**11), "--training.batch is 100,000,000,000"),
     ],
 )
@@ -239,7 +243,7 @@ def test_crossed_pictures_of_two_channels_are_told_before_they_are_made(tmp_path
 
 
 def test_ctrl_c_tells_what_is_kept(tmp_path, capsys, monkeypatch):
-    def stopped(run, data, fabric):
+    def stopped(run, data, fabric, until):
         for report in recording.record(run, data, fabric):
             if report.step == 25:
                 raise KeyboardInterrupt

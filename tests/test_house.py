@@ -14,6 +14,7 @@ FLOORS = [
     {"training"},
     {"evaluation", "plots"},
     {"run"},
+    {"clock"},
     {"recording", "report"},
     {"flags", "progress"},
     {"train", "inputs", "outputs"},

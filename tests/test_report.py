@@ -221,7 +221,9 @@ def test_the_command_repeats_the_run(written, digits, tmp_path):
     run = written[0]
     run.config["command"] = "reverie train digits --minutes 5 --out 'my run' --resume"
     assert command(Scene(run, digits, [])) == "reverie train digits --steps 12 --out 'my run'"
-    del run.config["command"]
+    run.config["training"]["settled"] = [5, 9]  # rounds that were settled again on the way
+    assert command(Scene(run, digits, [])) == "reverie train digits --steps 12 --training.settled 5 9 --out 'my run'"
+    del run.config["command"], run.config["training"]["settled"]
 
 
 @pytest.mark.parametrize("name", ["kirby", "digits"])

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import reverie
+from reverie.clock import rounds_in
 from reverie.core import abilities
 from reverie.core.corruption import PoissonNoise, SaltAndPepper
 from reverie.core.recipe import TrainingConfig
@@ -17,7 +18,7 @@ from reverie.inputs import read_noise
 from reverie.models import MODELS
 from reverie.run import Run
 from reverie.train import free_folder
-from reverie.training import State, fabric_for, rounds_in
+from reverie.training import State, fabric_for
 from tests.test_cli import call
 
 
@@ -235,7 +236,7 @@ def test_the_trial_that_was_asked_for_is_foreseen(tmp_path, capsys):
 
 def test_minutes_become_rounds_by_the_clock(monkeypatch):
     clock = iter(0.5 * i for i in range(10**6))
-    monkeypatch.setattr("reverie.training.time.perf_counter", lambda: next(clock))
+    monkeypatch.setattr("reverie.clock.time.perf_counter", lambda: next(clock))
     data = open_data("bars")
     state = State(MODELS["vae"](MODELS["vae"].Config(latent=2, width=8), data.space), TrainingConfig(batch=8))
     before = {name: part.clone() for name, part in state.model.state_dict().items()}

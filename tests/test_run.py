@@ -6,7 +6,9 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,7 +27,7 @@ from reverie.models.linear import LinearConfig
 from reverie.models.vae import VAEConfig
 from reverie.recording import record
 from reverie.run import Run
-from reverie.training import fabric_for
+from reverie.training import Report, fabric_for, training
 
 BARS = open_data("bars", count=300)
 RINGS = open_data("rings", count=300)
@@ -67,6 +69,67 @@ def test_what_a_model_watches_is_kept_and_resumed_byte_identical(tmp_path, monke
     for until in (15, 17, 33):
         finish(made(f"r{until}"), until, digits)
         assert bytes_of(finish(Run.load(tmp_path / f"r{until}"), data=digits).folder) == bytes_of(unstopped.folder)
+
+
+class Clock:
+    """A clock of a machine that takes a second for a round, and slows down."""
+
+    def __init__(self, slow_after: int, pace: float):
+        self.now, self.rounds, self.slow_after, self.pace = 100.0, 0, slow_after, pace
+
+    def round(self) -> None:
+        self.rounds += 1
+        self.now += 1.0 if self.rounds <= self.slow_after else self.pace
+
+
+def by_the_clock(run: Run, clock: Clock, monkeypatch, until: int | None = None) -> Run:
+    """Begun for sixty seconds."""
+
+    def timed(*asked: Any) -> Iterator[Report]:
+        for report in training(*asked):
+            clock.round()
+            yield report
+
+    with monkeypatch.context() as patched:
+        patched.setattr(recording, "training", timed)
+        patched.setattr(recording.time, "monotonic", lambda: clock.now)
+        for report in record(run, BARS, fabric_for("cpu"), 160.0):
+            if report.step == until:
+                break
+    return run
+
+
+@pytest.mark.parametrize("pace", [0.5, 1.0, 3.0])
+def test_a_run_by_the_clock_ends_in_time_whatever_becomes_of_the_machine(tmp_path, monkeypatch, pace):
+    clock = Clock(20, pace)
+    run = by_the_clock(make(tmp_path / "r"), clock, monkeypatch)
+    assert clock.now - 100 == pytest.approx(60, abs=4)
+    again = Run.load(run.folder)
+    assert again.log[-1]["step"] == again.training.steps == clock.rounds
+    assert bool(again.training.settled) == (pace != 1.0)
+
+
+@pytest.mark.parametrize("until", [10, 15, 31, 33, 40])
+def test_a_run_whose_rounds_were_settled_again_is_resumed_and_repeated_byte_identical(tmp_path, monkeypatch, until):
+    monkeypatch.setattr(recording, "SAVE_EVERY", 7.0)
+    whole = by_the_clock(make(tmp_path / "whole"), Clock(20, 1.6), monkeypatch)
+    settled = Run.load(whole.folder).training
+    assert len(settled.settled) >= 4, "or the next lines show little"
+    # Repeated by its settings, and stopped on the way.
+    for stops in ([None], [until, None]):
+        folder = tmp_path / f"{len(stops)}"
+        config = VAEConfig(latent=3, width=16, depth=1, components=2)
+        Run.create(folder, "vae", config, settled, BARS, 0)
+        for stop in stops:
+            finish(Run.load(folder), stop)
+        assert bytes_of(folder) == bytes_of(whole.folder)
+    # Stopped while its rounds were being settled: it goes on with what was settled by then.
+    clock, folder = Clock(20, 1.6), tmp_path / "by the clock"
+    by_the_clock(make(folder), clock, monkeypatch, until)
+    known = Run.load(folder).training
+    finish(Run.load(folder))
+    Run.create(tmp_path / "unstopped", "vae", config, known, BARS, 0)
+    assert bytes_of(finish(Run.load(tmp_path / "unstopped")).folder) == bytes_of(folder)
 
 
 def dreamer(folder: Path, steps: int = 60) -> Run:

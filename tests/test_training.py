@@ -135,6 +135,13 @@ def test_the_rate_rises_and_falls_as_said():
     assert rate_at(1000, config) == pytest.approx(0.02)
 
 
+def test_rounds_before_a_settling_go_by_the_rounds_that_were_planned():
+    settled = TrainingConfig(steps=100).settled_again(25, 60).settled_again(30, 80)
+    assert [settled.planned(step) for step in (0, 24, 25, 29, 30, 79)] == [100, 100, 60, 60, 80, 80]
+    for step, rounds in ((24, 100), (25, 60), (29, 60), (30, 80)):
+        assert rate_at(step, settled) == rate_at(step, TrainingConfig(steps=rounds))
+
+
 def test_seeds_of_rounds_do_not_collide():
     seeds = {seed_of(s, t, r) for s in range(3) for t in range(2000) for r in range(2)}
     assert len(seeds) == 3 * 2000 * 2

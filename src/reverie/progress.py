@@ -43,11 +43,12 @@ def training_bar(run: Run, reports: Iterator[Report], loud: bool = True) -> Iter
         for report in reports:
             for name, loss in report.losses.items():
                 smooth[name] = loss if name not in smooth else 0.98 * smooth[name] + 0.02 * loss
+            steps = run.config["training"]["steps"]  # may have been settled again
             now, last = time.monotonic(), report.step == steps
             watched |= report.watched
             note = "  ".join(f"{name} {value:.2f}" for name, value in (smooth | watched).items())
             if task is not None and (last or now - shown_at > 0.2):
-                shown.update(task, completed=report.step, note=note)
+                shown.update(task, completed=report.step, total=steps, note=note)
                 shown_at = now
             elif loud and not terminal and (last or now - said_at > 15):
                 say(f"round {report.step:,} of {steps:,}  {note}")

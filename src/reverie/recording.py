@@ -11,13 +11,15 @@ import numpy as np
 import torch
 from lightning_fabric import Fabric
 
+from reverie.clock import looks_at
 from reverie.core import abilities
 from reverie.core.config import to_json
 from reverie.core.errors import BadInput
 from reverie.core.model import Model
+from reverie.core.recipe import TrainingConfig
 from reverie.data import Data
 from reverie.evaluation.sets import Judge
-from reverie.files import as_json, whole_rows, write_atomically
+from reverie.files import whole_rows, write_atomically
 from reverie.run import Best, Run
 from reverie.training import Report, State, training, validate
 
@@ -28,11 +30,12 @@ LOOK = 20  # of these from one look at the dreams of a model that is judged by t
 SAVE_EVERY = 15.0  # seconds between two checkpoints
 
 
-def record(run: Run, data: Data, fabric: Fabric) -> Iterator[Report]:
+def record(run: Run, data: Data, fabric: Fabric, until: float | None = None) -> Iterator[Report]:
     """Trains the run from wherever it stands to its end; every Report has been recorded when it comes.
 
     Nothing that is written depends on the clock but *when* checkpoints are made, so a run that was
-    killed at any moment and resumed ends with the same bytes as one that was not.
+    killed at any moment and resumed ends with the same bytes as one that was not. Where it is to have learned by `until` (a time of
+    `time.monotonic()`), how many rounds it has is settled again on the way: that is written down, and not asked of a clock again.
     """
     config = run.training
     with torch.random.fork_rng():
@@ -41,20 +44,23 @@ def record(run: Run, data: Data, fabric: Fabric) -> Iterator[Report]:
         state = State(made, config)
     resumed = run.restore_state(state)
     judge = Judge.of(data, run.seed) if made.judged_by_dreams and fabric.is_global_zero else None
-    every = max(1, config.steps // ROWS)
+    every = max(1, config.planned(0) // ROWS)
     writing = fabric.is_global_zero
     if writing:
         _sweep(run.folder)
         _forget_after(run.folder / "log.jsonl", state.step)
         if not resumed:
             keep_dreams(run, state.average, data, 0)
-    frames, saved = film_steps(config.steps), time.monotonic()
+    frames, saved = film_steps(config), time.monotonic()
+    looks = None if until is None else looks_at(run, state, until, fabric)
     held: list[dict[str, float]] = []
     watched: dict[str, float] = {}
     for report in training(state, data, run.seed, fabric):
+        if looks is not None and looks(report.step):
+            frames = film_steps(state.config)
         held.append(report.losses)
         watched |= report.watched
-        step, last = report.step, report.step == config.steps
+        step, last = report.step, report.step == state.config.steps
         # The last round has settled already, and fitted what comes after the learning.
         if not last and (step in frames or step % every == 0):
             state.settle()
@@ -87,9 +93,11 @@ def record(run: Run, data: Data, fabric: Fabric) -> Iterator[Report]:
     fabric.barrier()
 
 
-def film_steps(steps: int) -> set[int]:
+def film_steps(config: TrainingConfig) -> set[int]:
     """The rounds after which the machine is asked to dream: often at first, when much changes."""
-    return {round(steps * (i / FRAMES) ** 2) for i in range(1, FRAMES + 1)}
+    plans = {config.steps, *config.settled[1::2]}
+    film = {(rounds, round(rounds * (i / FRAMES) ** 2)) for rounds in plans for i in range(1, FRAMES + 1)}
+    return {step for rounds, step in film if config.planned(step - 1) == rounds}
 
 
 def keep_state(run: Run, state: State) -> None:
@@ -97,7 +105,7 @@ def keep_state(run: Run, state: State) -> None:
     if not state.parameters:
         # A model solved in closed form has chosen its own size: its settings are those it ended with.
         run.config["model_config"] = to_json(state.average.config)
-        write_atomically(run.folder / "config.json", as_json(run.config))
+        run.save_config()
     run.save_model(state.average)
     run.save_state(state)
 

@@ -250,6 +250,9 @@ class Run:
         except (SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
             raise BadInput(f"{path} is damaged; delete it, or use another copy of the run") from error
 
+    def save_config(self) -> None:
+        write_atomically(self.folder / "config.json", as_json(self.config))
+
     def save_model(self, model: Model) -> None:
         write_atomically(self.folder / "model.safetensors", save(at_rest(model.state_dict())))
 

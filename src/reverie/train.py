@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 import math
 import shlex
+import time
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,6 +12,7 @@ import torch
 import tyro
 from lightning_fabric import Fabric
 
+from reverie.clock import LEARNING, rounds_in
 from reverie.core.config import check, from_json
 from reverie.core.errors import BadInput
 from reverie.core.recipe import TrainingConfig
@@ -23,7 +25,7 @@ from reverie.progress import bar, say, training_bar
 from reverie.recording import record
 from reverie.report import write_report
 from reverie.run import BEST, SEEDS, Run
-from reverie.training import State, bfloat16_costs, fabric_for, reduce, rounds_in
+from reverie.training import State, bfloat16_costs, fabric_for, reduce
 
 EMULATED = 4.0  # times as long in bfloat16 as in float32: nobody wants that
 
@@ -47,6 +49,7 @@ def fit(
     there is a machine for each label of the data.
     """
     fabric = fabric or fabric_for("cpu")
+    begun = time.monotonic()
     opened = data if isinstance(data, Data) else open_data(str(data))
     family = family_of(model)
     suited, usual = family.recipe(opened.space, len(opened.train))
@@ -54,7 +57,7 @@ def fit(
         opened, model, config or suited, mirrored(training or usual, opened, training is None),
         out or free_folder(opened.name, model), minutes, seed, fabric, "", per_class,
     )  # fmt: skip
-    for _ in record(run, opened, fabric):
+    for _ in record(run, opened, fabric, _end(begun, minutes)):
         pass
     return Run.load(run.folder)
 
@@ -103,6 +106,8 @@ def begin(
         raise BadInput(f"--model.classes is {asked}, and {data.name} has {len(data.classes)} labels; make them agree")
     if minutes is not None and not 0 < minutes < math.inf:
         raise BadInput(f"--minutes is {minutes}; it must be more than 0")
+    if minutes is not None and training.settled:
+        raise BadInput("--minutes settles how many rounds there are by itself; leave --training.settled out")
     if not 0 <= seed <= SEEDS:
         raise BadInput(f"--seed is {seed}; it must be from 0 to {SEEDS}")
     if training.batch > (most := max(1_000_000, len(data.train))):
@@ -131,6 +136,7 @@ def begin(
 
 def train(line: list[str]) -> None:
     """Train a machine on DATA and leave a run folder with a report."""
+    begun = time.monotonic()
     asked = _parse(line)
     for flag, least in (("devices", 1), ("nodes", 1), ("threads", 0)):
         at_least(getattr(asked, flag), least, f"--{flag}")
@@ -143,7 +149,7 @@ def train(line: list[str]) -> None:
         run, data = _anew(asked, line, fabric)
     loud = fabric.is_global_zero
     try:
-        for _ in training_bar(run, record(run, data, fabric), loud):
+        for _ in training_bar(run, record(run, data, fabric, _end(begun, asked.minutes)), loud):
             pass
     except KeyboardInterrupt:
         again = f"reverie train {shlex.quote(asked.data)} --out {shlex.quote(str(_short(run.folder)))} --resume"
@@ -155,6 +161,11 @@ def train(line: list[str]) -> None:
         raise KeyboardInterrupt(f"stopped; {kept}, go on with: {again}") from None
     if loud:
         finish(run, data)
+
+
+def _end(begun: float, minutes: float | None) -> float | None:
+    """When a run that was begun then has learned for its share of so many minutes."""
+    return None if minutes is None else begun + 60 * LEARNING * minutes
 
 
 def finish(run: Run, data: Data, draws: int = 500) -> Path:

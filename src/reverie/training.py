@@ -78,7 +78,8 @@ class State:
         if not share or (self.step % FOLLOW and self.step < self.config.steps):
             return
         # Early on, no longer memory than the run itself has had.
-        self._move(min(0.5 ** (FOLLOW / (share * self.config.steps)), self.step / (self.step + 3 * FOLLOW)))
+        rounds = self.config.planned(self.step - 1)
+        self._move(min(0.5 ** (FOLLOW / (share * rounds)), self.step / (self.step + 3 * FOLLOW)))
 
     def settle(self) -> None:
         """Brings `average` up to date before it is used, where it is but a copy of the present weights."""
@@ -120,7 +121,7 @@ def bfloat16_costs() -> float:
 
 
 def training(state: State, data: Data, seed: int, fabric: Fabric) -> Iterator[Report]:
-    """Trains from `state.step` to `config.steps`, one Report a round; `state` moves as the reports come.
+    """Trains from `state.step` to `state.config.steps`, one Report a round; `state` moves as the reports come.
 
     What happens in a round is a function of the seed and the round alone, so a run that was stopped
     and restored goes on as if it had not been. Raises Diverged before a loss that is not finite is stepped.
@@ -139,17 +140,17 @@ def training(state: State, data: Data, seed: int, fabric: Fabric) -> Iterator[Re
     model.train()
     rank, world = fabric.global_rank, fabric.world_size
     batches = data.batches(config.batch * model.members, seed, state.step, config, rank, world, str(fabric.device))
-    while state.step < config.steps:
+    while state.step < state.config.steps:  # which may be settled again between two rounds
         _seed(seed_of(seed, state.step, rank))
-        rate = rate_at(state.step, config)
+        rate = rate_at(state.step, state.config)
         batch = next(batches)
         losses, watched = _round(state, batch, rate, fabric), {}
         state.step += 1
         if isinstance(model, Watches) and state.step % WATCH == 0 and len(data.valid):
             held = data.held(len(batch.x), config, str(fabric.device))
-            watched = model.watch(batch, held, WATCH / config.steps)
+            watched = model.watch(batch, held, WATCH / state.config.planned(state.step - 1))
         state.follow()
-        if state.step == config.steps:
+        if state.step == state.config.steps:
             state.settle()
             _seed(seed_of(seed, state.step, 0))  # the same for all processes
             state.average.solve(data, config)
@@ -245,10 +246,11 @@ def _seed(number: int) -> None:
 
 def rate_at(step: int, config: TrainingConfig) -> float:
     """The learning rate of round `step`: a linear rise, then a cosine down to the final share."""
-    rise = config.warmup * config.steps
+    steps = config.planned(step)
+    rise = config.warmup * steps
     if step < rise:
         return config.rate * (step + 1) / rise
-    done = (step - rise) / max(config.steps - rise, 1)
+    done = (step - rise) / max(steps - rise, 1)
     return config.rate * (config.final + (1 - config.final) * 0.5 * (1 + math.cos(math.pi * done)))
 
 
@@ -270,26 +272,6 @@ def validate(model: Model, data: Data, step: int, seed: int, limit: int = 256) -
     with torch.random.fork_rng():
         torch.manual_seed(seed_of(seed, step, 0))
         return {phase.learner: told(phase) for phase in model.phases(batch, step)}
-
-
-def rounds_in(minutes: float, state: State, data: Data, seed: int, fabric: Fabric) -> int:
-    """How many rounds fit into `minutes`, from a few real ones made on a copy; at least 1.
-
-    A tenth of the time is left for dreams, validation, saving, and the report.
-    """
-    trial = State(copy.deepcopy(state.model), state.config)
-    rounds = training(trial, data, seed, fabric)
-    patience = min(4.0, 6 * minutes)
-    with torch.random.fork_rng():
-        next(rounds)  # the first round pays for allocations
-        start, done = time.perf_counter(), 0
-        while (spent := time.perf_counter() - start) < patience and trial.step < state.config.steps:
-            next(rounds)
-            done += 1
-    if not done:
-        return state.config.steps
-    spent = fabric.broadcast(spent / done)
-    return max(1, int(0.9 * 60 * minutes / spent))
 
 
 def fabric_for(accelerator: str = "auto", devices: int = 1, nodes: int = 1) -> Fabric:

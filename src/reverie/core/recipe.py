@@ -1,9 +1,11 @@
 """How a model is trained: the knobs of the loop, and of what the loader does to training pictures."""
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Literal
 
 from reverie.core.config import knob
+from reverie.core.errors import BadInput
 
 
 @dataclass(frozen=True)
@@ -35,3 +37,22 @@ class TrainingConfig:
     turn: float = knob(0.0, "pictures: standard deviation of a rotation, radians", low=0.0, high=3.2)
     warp: float = knob(0.0, "pictures: standard deviation of a smooth warp, in half pictures", low=0.0, high=1.0)
     light: float = knob(0.0, "pictures: standard deviation of brightness, contrast and gradients of light", low=0.0)
+    settled: tuple[int, ...] = knob(
+        (),
+        "R N …: what a share of the run means was a share of N rounds up to round R, before --minutes settled again how many there are",
+    )
+
+    def __post_init__(self) -> None:
+        until, rounds = self.settled[::2], self.settled[1::2]
+        whole = len(until) == len(rounds) and all(type(n) is int and n >= 1 for n in self.settled)
+        if not whole or list(until) != sorted(set(until)):
+            raise BadInput(f"settled is {self.settled}, not pairs of a round and a number of rounds, by rising rounds")
+
+    def planned(self, step: int) -> int:
+        """How many rounds the run was to have when round `step` (from 0 on) was made."""
+        known = zip(self.settled[::2], self.settled[1::2], strict=True)
+        return next((rounds for until, rounds in known if step < until), self.steps)
+
+    def settled_again(self, step: int, steps: int) -> "TrainingConfig":
+        """The same up to round `step`, and from there on a run of so many rounds in all."""
+        return dataclasses.replace(self, steps=steps, settled=(*self.settled, step, self.steps))

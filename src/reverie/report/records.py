@@ -7,6 +7,7 @@ import numpy as np
 
 from reverie.core.config import to_json
 from reverie.core.model import Surprised
+from reverie.core.recipe import TrainingConfig
 from reverie.evaluation import Score
 from reverie.models import MODELS
 from reverie.plots import curves
@@ -175,7 +176,7 @@ def command(scene: Scene) -> str:
     run = scene.run
     words = shlex.split(run.config.get("command", ""))
     if words:
-        return shlex.join(_in_rounds(words, run.training.steps))
+        return shlex.join(_in_rounds(words, run.training))
     spec = _flat(run.config["data"]["spec"])
     words = ["reverie", "train", str(spec.pop("source", run.config["data"]["name"])), "--model", run.config["model"]]
     if scene.model.learners():
@@ -200,18 +201,21 @@ def _flag(name: str, value: object) -> list[str]:
     return [f"--{name}", *map(str, value)] if isinstance(value, list | tuple) else [f"--{name}", str(value)]
 
 
-def _in_rounds(words: list[str], steps: int) -> list[str]:
+def _in_rounds(words: list[str], training: TrainingConfig) -> list[str]:
     """Without the clock: the minutes of a command line as the rounds they came to."""
     out: list[str] = []
+    rounds = ["--steps", str(training.steps)]
+    if training.settled:
+        rounds += _flag("training.settled", training.settled)
     skip = False
     for word in words:
         if skip:
             skip = False
         elif word == "--minutes":
-            out += ["--steps", str(steps)]
+            out += rounds
             skip = True
         elif word.startswith("--minutes="):
-            out += ["--steps", str(steps)]
+            out += rounds
         elif word != "--resume":
             out.append(word)
     return out
