@@ -47,6 +47,26 @@ def refused(capsys, *line: object) -> str:
     return last
 
 
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("train digits --stepz 5", "no option --stepz; perhaps --steps; reverie train --help lists what there is"),
+        ("train digits --model.latnt=3", "no option --model.latnt; perhaps --model.latent"),
+        ("train digits --qqq", "no option --qqq; reverie train --help"),
+        ("train digits faces", "'faces' is a word too many"),
+        ("train digits --steps", "--steps lacks its value"),
+        ("train digits --steps abc", "--steps cannot be 'abc': how many rounds to train"),
+        ("train digits --model ladder --model.groups a b", "--model.groups cannot be 'a', 'b': latent groups"),
+        ("train digits --training.optimiser foo", "--training.optimiser cannot be 'foo'; one of 'adam', 'soap', 'sgd'"),
+        ("train", "DATA is not given: a built-in name, a path, or hf:NAME; reverie train --help"),
+        ("dream somewhere -n k", "-n/--n cannot be 'k': "),
+    ],
+)
+def test_a_line_that_cannot_be_read_is_answered_in_one_line(capsys, monkeypatch, line, said):
+    monkeypatch.setenv("COLUMNS", "40")
+    assert said in refused(capsys, *line.split())
+
+
 def test_training_leaves_a_whole_run(run):
     assert {"config.json", "model.safetensors", "state", "log.jsonl", "scores.json", "dreams", "report.html"} <= {
         p.name for p in run.iterdir()

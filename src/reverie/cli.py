@@ -10,9 +10,8 @@ from typing import Any
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
-import tyro
-
 from reverie.core.errors import BadInput
+from reverie.flags import called
 
 FULL = "not enough memory; try fewer examples at once, a smaller --training.batch or --model.width"
 
@@ -64,9 +63,8 @@ def _commands() -> dict[str, tuple[Callable[[list[str]], int | None], str]]:
     from reverie import analysis, commands, train, verdicts
 
     def of(function: Callable[..., Any]) -> tuple[Callable[[list[str]], int | None], str]:
-        name = function.__name__
         return (
-            lambda line: tyro.cli(function, args=line, prog=f"reverie {name}"),
+            lambda line: called(function, line),
             (function.__doc__ or "").splitlines()[0],
         )
 

@@ -19,7 +19,7 @@ from reverie.core.recipe import TrainingConfig
 from reverie.data import Data, DataConfig, at_home, open_data
 from reverie.evaluation import evaluate, to_json
 from reverie.files import as_json, write_atomically
-from reverie.flags import as_flags, at_least, from_flags
+from reverie.flags import as_flags, at_least, from_flags, parsed
 from reverie.models import MODELS, made
 from reverie.progress import bar, say, training_bar
 from reverie.recording import record
@@ -210,9 +210,7 @@ def _parse(line: list[str], recipe: tuple[Any, TrainingConfig] | None = None) ->
         ("training", type(shown[2]), shown[2]),
     ]  # fmt: skip
     spec = [f if len(f) == 2 else (f[0], f[1], dataclasses.field(default=f[2])) for f in fields]
-    return tyro.cli(
-        dataclasses.make_dataclass("Train", spec), args=line, prog="reverie train", description=train.__doc__
-    )
+    return parsed(dataclasses.make_dataclass("Train", spec), line, "train", train.__doc__)
 
 
 def _anew(asked: Any, line: list[str], fabric: Fabric) -> tuple[Run, Data]:
