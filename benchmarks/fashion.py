@@ -9,6 +9,7 @@ with the code of Tomczak & Welling (2018, arXiv 1705.07120).
 """
 
 import argparse
+import io
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from table import WORK, say, write
 
 from reverie.core.recipe import TrainingConfig
 from reverie.data import Split, open_data
+from reverie.files import write_atomically
 from reverie.models.ladder import LadderConfig
 from reverie.models.vae import VAEConfig
 from reverie.run import Run
@@ -60,16 +62,20 @@ def place(name: str) -> Path:
     return WORK / f"fashion-{name.replace(' ', '-')}"
 
 
-def measure(name: str, run: Run, part: str, split: Split, draws: int, examples: int) -> dict[str, np.ndarray]:
-    """Per-example estimates (n,), nats."""
+def measure(
+    name: str, run: Run, part: str, split: Split, draws: int, examples: int, first: int
+) -> dict[str, np.ndarray]:
+    """Per-example estimates (n,), nats; begun with the first."""
     x, folder = split.x(), place(name) / part
     folder.mkdir(exist_ok=True)
     found: dict[str, list[np.ndarray]] = {"value": [], "error": [], "ess": [], "pareto_k": []}
-    for start in range(0, examples, PART):
+    for start in (*range(first, examples, PART), *range(0, first, PART)):
         kept = folder / f"{draws}-{start:05d}.npz"
         if not kept.exists():
             made = run.model.surprise(x[start : start + PART], draws=draws)
-            np.savez(kept, **{key: getattr(made, key).numpy() for key in found})
+            buffer = io.BytesIO()
+            np.savez(buffer, **{key: getattr(made, key).numpy() for key in found})
+            write_atomically(kept, buffer.getvalue())
             say(f"{name}: {start + PART} of {examples} estimated, {made.value.mean():.2f}")
         with np.load(kept, allow_pickle=False) as made:
             for key, rows in found.items():
@@ -84,8 +90,16 @@ def main() -> None:
     parser.add_argument("--valid", action="store_true", help="estimate validation examples, and write no table")
     parser.add_argument("--draws", type=int, default=5000)
     parser.add_argument("--examples", type=int, default=10_000)
+    parser.add_argument(
+        "--first",
+        type=int,
+        default=0,
+        help=f"the example to begin with, a multiple of {PART}: a second process may begin in the middle",
+    )
     parser.add_argument("--table", default="fashion", help="its name; of models that need another number of draws")
     asked = parser.parse_args()
+    if asked.first % PART or not 0 <= asked.first < asked.examples:
+        parser.error(f"--first is {asked.first}; it must be a multiple of {PART} below {asked.examples}")
     if unknown := sorted(set(asked.names) - set(MODELS)):
         parser.error(f"no model called {unknown[0]}; there are {', '.join(MODELS)}")
     data = open_data("fashion", binarise="dynamic")
@@ -96,7 +110,7 @@ def main() -> None:
         if asked.train_only:
             continue
         part = "valid" if asked.valid else "test"
-        found = measure(name, run, part, getattr(data, part), asked.draws, asked.examples)
+        found = measure(name, run, part, getattr(data, part), asked.draws, asked.examples, asked.first)
         value, n = found["value"], len(found["value"])
         rows.append([
             name, f"{value.mean():.2f} ± {value.std() / n**0.5:.2f}", f"{np.sqrt(np.square(found['error']).sum()) / n:.3f}",
