@@ -83,6 +83,17 @@ def measure(
     return {key: np.concatenate(rows) for key, rows in found.items()}
 
 
+def on_the_way(name: str, run: Run) -> list[list[str]]:
+    """Rows of a table: of the log, every tenth of the rounds. The loss of training pictures is of the weights as they are, the other of the averaged ones."""
+    told = [row for row in run.log if "valid" in row]
+    picked = {min(told, key=lambda row: abs(row["step"] - i * run.training.steps / 10))["step"] for i in range(1, 11)}
+    return [
+        [name, f"{row['step']:,}", f"{row['losses']['all']:.2f}", f"{row['valid']['all']:.2f}"]
+        for row in told
+        if row["step"] in picked
+    ]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(MODELS)}; none: all of them")
@@ -104,7 +115,7 @@ def main() -> None:
         parser.error(f"no model called {unknown[0]}; there are {', '.join(MODELS)}")
     data = open_data("fashion", binarise="dynamic")
     WORK.mkdir(exist_ok=True)
-    rows = []
+    rows, ways = [], []
     for name in asked.names or MODELS:
         run, minutes = recorded(place(name), data, *MODELS[name])
         if asked.train_only:
@@ -116,6 +127,7 @@ def main() -> None:
             name, f"{value.mean():.2f} ± {value.std() / n**0.5:.2f}", f"{np.sqrt(np.square(found['error']).sum()) / n:.3f}",
             f"{np.median(found['ess']):.0f}", f"{(found['pareto_k'] > 0.7).mean():.0%}", f"{run.training.steps:,}", f"{minutes:.0f}",
         ])  # fmt: skip
+        ways += on_the_way(name, run)
         if asked.valid:
             say(f"{name}: {' '.join(rows.pop())}")
     if asked.train_only or asked.valid:
@@ -128,7 +140,14 @@ def main() -> None:
         "beside whatever else it did.",
         *(f"{name}: {MODELS[name][1]}" for name in asked.names or MODELS),
     ]
-    write(asked.table, "Clothes: test log-likelihood", header, rows, notes)
+    more = [
+        (
+            "On the way: what is lost, nats (one draw)",
+            ["model", "round", "of training pictures", "of the first 256 validation pictures"],
+            ways,
+        )
+    ]
+    write(asked.table, "Clothes: test log-likelihood", header, rows, notes, more)
 
 
 if __name__ == "__main__":
