@@ -34,12 +34,12 @@ def bar(title: str) -> Iterator[Callable[[int, int], None]]:
 
 def training_bar(run: Run, reports: Iterator[Report], loud: bool = True) -> Iterator[Report]:
     """Passes the reports on, drawing the round, the losses in nats per example, and the time left."""
-    steps, shown_at, said_at = run.training.steps, 0.0, time.monotonic()
+    shown_at, said_at = 0.0, time.monotonic()
     terminal = sys.stderr.isatty()
     smooth: dict[str, float] = {}
     watched: dict[str, float] = {}
     with _progress("{task.fields[note]}") as shown:
-        task = shown.add_task("dreaming up", total=steps, note="") if terminal and loud else None
+        task = shown.add_task("dreaming up", total=run.training.steps, note="") if terminal and loud else None
         for report in reports:
             for name, loss in report.losses.items():
                 smooth[name] = loss if name not in smooth else 0.98 * smooth[name] + 0.02 * loss
