@@ -30,6 +30,7 @@ SMALL = {"net": "mlp", "width": 300, "depth": 2, "latent": 40}
 GATED = SMALL | {"net": "gated", "objective": "stl"}  # the nets of the published figures
 MANY = GATED | {"objective": "dreg", "draws": 8}
 ADAM = TrainingConfig(batch=128, rate=1e-3, warmup=0.01, final=0.01, beta2=0.999, average=0.02)
+SOAP = replace(ADAM, optimiser="soap", rate=2e-3, warmup=0.03, beta2=0.99, longest=700)
 LADDER = TrainingConfig(batch=32, rate=2e-3, warmup=0.03, final=0.01, beta2=0.99, average=0.02, clip=200.0)
 MODELS: dict[str, tuple[str, Any, TrainingConfig]] = {
     "vae": ("vae", VAEConfig(**SMALL, prior="normal"), replace(ADAM, steps=250_000)),
@@ -40,7 +41,7 @@ MODELS: dict[str, tuple[str, Any, TrainingConfig]] = {
         "vae", VAEConfig(**MANY, prior="normal"), replace(ADAM, batch=64, precision="bfloat16", steps=370_000)
     ),
     "gated iwae vamp": (
-        "vae", VAEConfig(**MANY, prior="vamp", components=500), replace(ADAM, batch=64, precision="bfloat16", steps=250_000)
+        "vae", VAEConfig(**MANY, prior="vamp", components=500), replace(SOAP, steps=30_000)
     ),
     "ladder": ("ladder", LadderConfig(groups=(2, 4), width=64, latent=8, fold=4), replace(LADDER, steps=60_000)),
     "told ladder": (

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from reverie.core.recipe import TrainingConfig
 
 EPSILON = 1e-8
-LONGEST = 1024  # side of a matrix, beyond which Soap does not turn it
 MEMORY = 100  # rounds that the covariances of Soap remember
+LOOK = 4  # rounds between two gradients that they are told of, once they know MEMORY of them: telling costs as much as turning
 TURN = 50  # rounds, at least, between two turns of a basis; half as many as a side is long where that is more, for they cost its cube
 
 
@@ -131,15 +131,23 @@ class Soap(Optimiser):
     single weights (Vyas et al. 2024, arXiv 2409.11321; Gupta, Koren & Singer 2018, arXiv 1802.09568), with decoupled weight decay.
 
     A weight is a matrix of its first axis and all others, for each of `members` that lie along the first axis by itself; a vector is moved by Adam, and so
-    is a matrix along a side longer than LONGEST. Each side turns into the basis of its covariance, which one step of orthogonal iteration follows
+    is a matrix along a side of more than `longest`. Each side turns into the basis of its covariance, which one step of orthogonal iteration follows
     every TURN rounds or more, and before that in those of a power of two; the first round only looks, and moves nothing.
     """
 
-    def __init__(self, parameters: Sequence[nn.Parameter], beta1: float, beta2: float, decay: float, members: int = 1):
+    def __init__(
+        self,
+        parameters: Sequence[nn.Parameter],
+        beta1: float,
+        beta2: float,
+        decay: float,
+        members: int = 1,
+        longest: int = 1024,
+    ):
         super().__init__(parameters)
         self.beta1, self.beta2, self.decay = beta1, beta2, decay
         self.count = torch.zeros(len(self.parameters), dtype=torch.long)  # of the rounds of each
-        self.preconditioned = [_Preconditioned(p, members) for p in self.parameters]
+        self.preconditioned = [_Preconditioned(p, members, longest) for p in self.parameters]
 
     def moving(self) -> Sequence[Tensor]:
         return [*self.parameters, *(t for one in self.preconditioned for _, t in one.tensors())]
@@ -162,52 +170,46 @@ class Soap(Optimiser):
 
 
 class _Preconditioned:
-    """What Soap remembers of one parameter, as matrices (S, rows, columns) of S members."""
+    """What Soap remembers of one parameter, as matrices (S, rows, columns) of S members: mean and square are those of the turned gradient."""
 
-    def __init__(self, parameter: Tensor, members: int):
+    def __init__(self, parameter: Tensor, members: int, longest: int):
         first, *others = [n for n in parameter.shape[members > 1 :] if n != 1] or [1]
         self.shape = (members, first, math.prod(others))
         self.mean, self.square = (parameter.detach().new_zeros(self.shape) for _ in range(2))
-        sides = [n if others and 1 < n <= LONGEST else 0 for n in self.shape[1:]]
+        sides = [n if others and 1 < n <= longest else 0 for n in self.shape[1:]]
         self.covariance, self.basis = ([self.mean.new_zeros(members, n, n) for n in sides] for _ in range(2))
 
     def tensors(self) -> Iterator[tuple[str, Tensor]]:
-        yield "mean", self.mean
-        yield "square", self.square
+        yield "turned.mean", self.mean
+        yield "turned.square", self.square
         for kind, pair in (("covariance", self.covariance), ("basis", self.basis)):
             for side, tensor in zip(("left", "right"), pair, strict=True):
                 yield f"{kind}.{side}", tensor
 
     def step(self, gradient: Tensor, count: int, beta1: float, beta2: float) -> Tensor:
         """What to go against, the rate apart, in the round of that number."""
-        g, share = gradient.reshape(self.shape), 1 / min(count, MEMORY)
-        for covariance, (one, other) in zip(self.covariance, ((g, g.mT), (g.mT, g)), strict=True):
-            if covariance.shape[1]:
-                covariance.baddbmm_(one, other, beta=1 - share, alpha=share)
+        g = gradient.reshape(self.shape)
+        if count < MEMORY or count % LOOK == 0:
+            share = max(1 / count, (1 if count < MEMORY else LOOK) / MEMORY)
+            for covariance, (one, other) in zip(self.covariance, ((g, g.mT), (g.mT, g)), strict=True):
+                if covariance.shape[1]:
+                    covariance.baddbmm_(one, other, beta=1 - share, alpha=share)
         self._turn(count)
+        left, right = self.basis
+        g = left.mT @ g if left.shape[1] else g
+        g = g @ right if right.shape[1] else g
         self.mean.lerp_(g, 1 - beta1)
-        g, mean = self._turned(g, self.mean)
         self.square.mul_(beta2).addcmul_(g, g, value=1 - beta2)
-        if count == 1 and (self.basis[0].shape[1] or self.basis[1].shape[1]):
+        if count == 1 and (left.shape[1] or right.shape[1]):
             return torch.zeros_like(g)  # a basis of one gradient says too little
         size = (self.square / (1 - beta2**count)).sqrt_().add_(EPSILON)
-        left, right = self.basis
-        step = mean / size.mul_(1 - beta1**count)
+        step = self.mean / size.mul_(1 - beta1**count)
         step = left @ step if left.shape[1] else step
         return step @ right.mT if right.shape[1] else step
 
-    def _turned(self, g: Tensor, mean: Tensor) -> tuple[Tensor, Tensor]:
-        """Both in the bases, which are large and so are read but once."""
-        left, right = self.basis
-        if left.shape[1]:
-            g, mean = (left.mT @ torch.cat([g, mean], 2)).chunk(2, 2)
-        if right.shape[1]:
-            g, mean = (torch.cat([g, mean], 1) @ right).chunk(2, 1)
-        return g, mean
-
     def _turn(self, count: int) -> None:
-        """The bases whose round it is follow the covariances, the greatest eigenvalue first, and what is remembered of squares follows its
-        direction."""
+        """The bases whose round it is follow the covariances, the greatest eigenvalue first; what is remembered of gradients turns with
+        them, and what is remembered of squares follows its direction."""
         for axis, (covariance, basis) in enumerate(zip(self.covariance, self.basis, strict=True), 1):
             size = covariance.shape[1]
             pause = max(TURN, size // 2)
@@ -219,7 +221,10 @@ class _Preconditioned:
             ahead = covariance @ basis
             order = (basis * ahead).sum(1).argsort(-1, descending=True)
             self.square.copy_(torch.take_along_dim(self.square, order.unsqueeze(3 - axis), axis))
-            basis.copy_(torch.linalg.qr(torch.take_along_dim(ahead, order.unsqueeze(1), 2)).Q)
+            turned = torch.linalg.qr(torch.take_along_dim(ahead, order.unsqueeze(1), 2)).Q
+            turn = turned.mT @ basis
+            self.mean.copy_(turn @ self.mean if axis == 1 else self.mean @ turn.mT)
+            basis.copy_(turned)
 
 
 def _alike(gradient: Tensor, parameter: Tensor) -> Tensor:
@@ -234,5 +239,5 @@ def optimiser(config: TrainingConfig, parameters: Sequence[nn.Parameter], member
     if config.optimiser == "sgd":
         return Descent(parameters, config.decay)
     if config.optimiser == "soap":
-        return Soap(parameters, config.beta1, config.beta2, config.decay, members)
+        return Soap(parameters, config.beta1, config.beta2, config.decay, members, config.longest)
     return Adam(parameters, config.beta1, config.beta2, config.decay)

@@ -24,6 +24,11 @@ class TrainingConfig:
     final: float = knob(0.02, "the rate at the end, as a share of the peak (cosine in between)", low=0.0, high=1.0)
     beta1: float = knob(0.9, "Adam's memory of the gradient", low=0.0, high=0.9999)
     beta2: float = knob(0.99, "Adam's memory of its square", low=0.0, high=0.99999)
+    longest: int = knob(
+        1024,
+        "soap leaves the sides of matrices that are longer as they are: to turn them costs more than it brings",
+        low=1,
+    )
     decay: float = knob(0.0, "decoupled weight decay", low=0.0)
     clip: float = knob(0.0, "greatest norm of a learner's gradient; 0 lets every norm pass", low=0.0)
     precision: Literal["float32", "bfloat16"] = knob(
