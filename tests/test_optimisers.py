@@ -151,6 +151,26 @@ def test_soap_knows_no_axes():
     assert apart[Adam] > 1e-2
 
 
+@pytest.mark.parametrize("rounds", [7, 230])  # before, and long after, it is told of every gradient
+def test_soap_is_adam_in_the_directions_along_which_gradients_vary(rounds):
+    """Where those are known and stay the same: what is remembered goes with the bases, however they are signed and ordered."""
+    left, right = turned(0, 4), turned(1, 3)
+    plain = nn.Parameter(torch.zeros(4, 3, dtype=torch.float64))
+    turning = nn.Parameter(torch.zeros(4, 3, dtype=torch.float64))
+    adam, soap = Adam([plain], 0.9, 0.99, 0.0), Soap([turning], 0.9, 0.99, 0.0)
+    for step in range(rounds):
+        torch.manual_seed(step)
+        sizes = torch.tensor([4.0, 2.0, 1.0], dtype=torch.float64)
+        if step > 60:
+            sizes = sizes.flip(0)  # what varied most now varies least, so the order of the directions changes
+        plain.grad = torch.zeros(4, 3, dtype=torch.float64)
+        plain.grad[:3].diagonal().copy_(sizes * (1 + torch.rand(3, dtype=torch.float64)))
+        turning.grad = left @ plain.grad @ right
+        adam.step(0.01 if step else 0.0)  # the first round of Soap only looks
+        soap.step(0.01)
+    torch.testing.assert_close(left.mT @ turning.detach() @ right.mT, plain.detach(), rtol=1e-3, atol=1e-4)
+
+
 def test_soap_lowers_what_is_badly_conditioned_along_other_directions_than_the_axes():
     left, right = (q * torch.logspace(-2, 0, len(q)) @ q.mT for q in (turned(0, 6).float(), turned(1, 4).float()))
     lost = {}
