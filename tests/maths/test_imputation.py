@@ -11,6 +11,7 @@ from torch import Tensor
 
 from reverie.core.corruption import SaltAndPepper
 from reverie.core.distributions import Bernoulli, Gaussian
+from reverie.maths import imputation
 from reverie.maths.imputation import (
     Repaired,
     importance_resampling,
@@ -102,7 +103,19 @@ def test_the_posterior_mean_is_that_of_the_conditional(y):
     assert (ess < 40_000).all()
 
 
-def test_the_exact_posterior_is_always_accepted_and_its_weights_are_even(y):
+def test_no_example_is_lost_whose_recognition_has_gone_astray(y):
+    """q is where nothing likely is, and sure of it; of all draws those from the prior count."""
+    model = Known(shift=200.0, widen=0.01)
+    found, ess = posterior_mean(model, y, OBSERVED, k=40_000)
+    for i, observed in enumerate(OBSERVED):
+        mean, covariance = conditional(model, y[i], observed, 0.0)
+        error = (found[i] - mean).abs() / covariance.diagonal().clamp(min=1e-12).sqrt()
+        assert error[~observed].max() < 4.5 / math.sqrt(ess[i].item())
+    assert (ess > 100).all()
+
+
+def test_the_exact_posterior_is_always_accepted_and_its_weights_are_even(y, monkeypatch):
+    monkeypatch.setattr(imputation, "DEFENCE", 1e-12)
     found = metropolis_within_gibbs(Known(), y, OBSERVED, 20, sweeps=40)
     assert torch.equal(found.acceptance, torch.ones(2, dtype=torch.float64))
     everything = torch.ones_like(OBSERVED)

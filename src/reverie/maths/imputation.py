@@ -4,6 +4,7 @@ Three ways. Importance resampling needs no chain, and many draws where q(z|x_obs
 the posterior. Metropolis-within-Gibbs is right whatever q, once its chains have forgotten where they began.
 """
 
+import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -12,12 +13,13 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from reverie.core.corruption import Corruption, as_corruption
-from reverie.core.distributions import Factorised
+from reverie.core.distributions import Distribution, Factorised
 from reverie.core.errors import BadInput
 from reverie.core.sequential import Conditional, Sequential
 from reverie.maths.bounds import Explains, perceived
 from reverie.maths.convergence import r_hat
 
+DEFENCE = 0.1  # share of the draws that come from p(z), so that nothing is lost where q(z|x_observed) has gone astray
 DIRECTIONS = 2  # through z, along which chains are compared
 
 
@@ -27,9 +29,7 @@ class Repaired(NamedTuple):
     draws: Tensor  # (n, B, *shape) model units
     method: str
     acceptance: Tensor | None = None  # (B,) share of Metropolis proposals that were accepted
-    r_hat: Tensor | None = (
-        None  # (B,) of the later half of the chains; 1 where they agree, NaN if that is under 4 sweeps
-    )
+    r_hat: Tensor | None = None  # (B,) of the later half of the chains; 1: they agree; NaN: that is under 4 sweeps
     ess: Tensor | None = None  # (B,) effective sample size of the importance weights
 
 
@@ -88,7 +88,7 @@ def importance_resampling(
 ) -> Repaired:
     """n draws of each example, from k of z ~ q(z|x_observed) by their self-normalised weights (sampling-importance-resampling,
     Rubin 1987; for missing entries Mattei & Frellsen 2019, arXiv 1812.02633). Right as k grows; `ess` says how many of the k count.
-
+    One in ten is drawn from p(z) instead, and all are weighed as draws of that mixture (defensive sampling, Hesterberg 1995).
     About `at_once` decoded examples are held at a time, here and below, and at most k latents of one example.
     """
     parts, sizes = [], []
@@ -129,12 +129,9 @@ def posterior_mean(
         share = torch.softmax(log_w, 0)
         total, few = torch.zeros_like(seen.y), max(1, at_once // len(seen.y))
         for i in torch.arange(k, device=y.device).split(few):
-            if drawn is not None:
-                x = drawn[i]
-            else:
-                rows = seen.repeated(len(i))
-                x = rows.expected(_law(model, z[i].flatten(0, 1), rows.given)).view(len(i), *seen.y.shape)
-            total += torch.einsum("kb,kb...->b...", share[i], x)
+            rows = seen.repeated(len(i))
+            x = rows.expected(_law(model, z[i].flatten(0, 1), rows.given)) if drawn is None else drawn[i]
+            total += torch.einsum("kb,kb...->b...", share[i], x.view(len(i), *seen.y.shape))
         if seen.corruption is None:  # weights sum to one up to rounding, but what was seen comes back as it is
             total = seen.y if seen.observed is None else torch.where(seen.observed, seen.y, total)
         means.append(total)
@@ -197,14 +194,14 @@ def metropolis_within_gibbs(
 
 
 def _weighed(model: Explains, seen: Seen, k: int, at_once: int) -> Iterator[tuple[Seen, Tensor, Tensor | None, Tensor]]:
-    """A few examples at a time: what was seen of them, z (k, B, *Z) ~ q(z|x_observed), and their log-weights (k, B). Of a
-    sequential p(x|z) the weights are those of z together with a completed x (k, B, *shape), which comes before them."""
+    """A few examples at a time: what was seen of them, z (k, B, *Z) ~ q(z|x_observed), some ~ p(z), of a sequential p(x|z) also completed
+    x (k, B, *shape), and the log-weights (k, B) of all that."""
     for i in torch.arange(len(seen.y), device=seen.y.device).split(max(1, at_once // k)):
         part, few = seen.rows(i), max(1, at_once // len(i))
         q = perceived(model, part.y, part.observed, part.given)
         draws, weights, completed = [], [], []
         for left in range(k, 0, -few):
-            z = q.sample(min(left, few))
+            z = _defended(q.sample(min(left, few)), model.prior)
             rows = part.repeated(len(z))
             law = _law(model, z.flatten(0, 1), rows.given)
             if isinstance(law, Sequential):
@@ -213,8 +210,18 @@ def _weighed(model: Explains, seen: Seen, k: int, at_once: int) -> Iterator[tupl
             else:
                 log_likelihood = rows.log_prob(law)
             draws.append(z)
-            weights.append(log_likelihood.view(len(z), -1) + model.prior.log_prob(z) - q.log_prob(z))
+            log_prior = model.prior.log_prob(z)
+            proposed = torch.logaddexp(q.log_prob(z) + math.log1p(-DEFENCE), log_prior + math.log(DEFENCE))
+            weights.append(log_likelihood.view(len(z), -1) + log_prior - proposed)
         yield part, torch.cat(draws), torch.cat(completed) if completed else None, torch.cat(weights)
+
+
+def _defended(z: Tensor, prior: Distribution) -> Tensor:
+    """z (n, B, *Z), but for a share of them that come from the prior."""
+    fresh = torch.rand(z.shape[:2], device=z.device) < DEFENCE
+    if count := int(fresh.sum()):
+        z[fresh] = prior.sample(count).to(z)
+    return z
 
 
 def _chains(
@@ -295,9 +302,9 @@ class _State(NamedTuple):
 
     def likely(self, model: Explains, seen: Seen) -> Tensor:
         """(rows,) nats, for watching: of z, and of x where it was spoiled, otherwise of what was seen of it."""
-        if self.weight is not None:
-            return self.weight + model.prior.log_prob(self.z)
-        law = self.law.log_prob(self.x) if seen.corruption else self.law.log_prob(seen.y, seen.observed)
+        law = self.weight
+        if law is None:
+            law = self.law.log_prob(self.x) if seen.corruption else self.law.log_prob(seen.y, seen.observed)
         return law + model.prior.log_prob(self.z)
 
 
