@@ -143,7 +143,7 @@ def main() -> None:
     ]
     more = [
         (
-            "On the way: what is lost, nats (one draw)",
+            "On the way: the bound that it learns by, nats",
             ["model", "round", "of training pictures", "of the first 256 validation pictures"],
             ways,
         )
