@@ -139,7 +139,7 @@ def main() -> None:
         f"{asked.examples:,} test examples; ± over examples; published figures are IWAE-5000 on the same split sizes.",
         "A cosine, averaged weights, seed 0; the gated nets are the ones of the published figures. Minutes of training on this machine, "
         "beside whatever else it did.",
-        *(f"{name}: {MODELS[name][1]}" for name in asked.names or MODELS),
+        *(f"{name}: {MODELS[name][1]}; {MODELS[name][2]}" for name in asked.names or MODELS),
     ]
     more = [
         (

@@ -142,7 +142,7 @@ class Soap(Optimiser):
         beta2: float,
         decay: float,
         members: int = 1,
-        longest: int = 1024,
+        longest: int = TrainingConfig.longest,
     ):
         super().__init__(parameters)
         self.beta1, self.beta2, self.decay = beta1, beta2, decay
@@ -190,7 +190,7 @@ class _Preconditioned:
         """What to go against, the rate apart, in the round of that number."""
         g = gradient.reshape(self.shape)
         if count < MEMORY or count % LOOK == 0:
-            share = max(1 / count, (1 if count < MEMORY else LOOK) / MEMORY)
+            share = 1 / count if count < MEMORY else LOOK / MEMORY
             for covariance, (one, other) in zip(self.covariance, ((g, g.mT), (g.mT, g)), strict=True):
                 if covariance.shape[1]:
                     covariance.baddbmm_(one, other, beta=1 - share, alpha=share)

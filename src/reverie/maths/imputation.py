@@ -129,9 +129,10 @@ def posterior_mean(
         share = torch.softmax(log_w, 0)
         total, few = torch.zeros_like(seen.y), max(1, at_once // len(seen.y))
         for i in torch.arange(k, device=y.device).split(few):
-            rows = seen.repeated(len(i))
-            x = rows.expected(_law(model, z[i].flatten(0, 1), rows.given)) if drawn is None else drawn[i]
-            total += torch.einsum("kb,kb...->b...", share[i], x.view(len(i), *seen.y.shape))
+            if drawn is None:
+                rows = seen.repeated(len(i))
+                x = rows.expected(_law(model, z[i].flatten(0, 1), rows.given)).view(len(i), *seen.y.shape)
+            total += torch.einsum("kb,kb...->b...", share[i], x if drawn is None else drawn[i])
         if seen.corruption is None:  # weights sum to one up to rounding, but what was seen comes back as it is
             total = seen.y if seen.observed is None else torch.where(seen.observed, seen.y, total)
         means.append(total)
