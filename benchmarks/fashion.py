@@ -45,7 +45,8 @@ MODELS: dict[str, tuple[str, Any, TrainingConfig]] = {
     ),
     "ladder": ("ladder", LadderConfig(groups=(2, 4), width=64, latent=8, fold=4), replace(LADDER, steps=60_000)),
     "told ladder": (
-        "ladder", LadderConfig(groups=(2, 4), width=64, latent=8, fold=4, neighbours=3), replace(LADDER, steps=30_000)
+        "ladder", LadderConfig(groups=(2, 4), width=96, latent=8, fold=4, neighbours=6, neighbour_width=48, warmup=800),
+        replace(LADDER, batch=128, rate=3e-3, optimiser="soap", longest=450, precision="bfloat16", steps=16_000),
     ),
     "wide ladder": (
         "ladder", LadderConfig(groups=(2, 4), width=96, latent=8, fold=4),

@@ -15,41 +15,46 @@ from reverie.core.space import Space
 from reverie.nets.likelihoods import Head, Likelihood, head
 
 LAYERS = 2  # residual ones, of 1x1
+HINTS = 3  # numbers that a decoder says of each place for the net of the neighbourhood alone, such as how far it is to be believed
 
 
 class Neighbours(nn.Module):
-    """What is to be added to a decoder's numbers (B, maps, H, W) at each place, from those within `radius` of it, and from what is shown of x
-    (B, C, H, W) within `radius` and before it, row by row from the top. At the start nothing."""
+    """What is to be added to a decoder's numbers at each place, (B, maps, H, W), from all that it says (B, said, H, W) there and beside it,
+    and from what is shown of x (B, C, H, W) within `radius` and before it, row by row from the top. At the start nothing.
+    """
 
     known: Tensor
 
-    def __init__(self, channels: int, maps: int, radius: int, width: int):
+    def __init__(self, channels: int, said: int, maps: int, radius: int, width: int):
         super().__init__()
-        self.radius, self.channels, self.maps, side = radius, channels, maps, 2 * radius + 1
-        # One convolution over both: with so few channels each, two would take more than twice as long.
-        self.near = nn.Conv2d(maps + channels, width, side, padding=radius)
+        self.radius, self.channels = radius, channels
+        # Apart, for only what is said has a gradient, and that of a wide convolution over few channels costs more than all the rest.
+        self.said = nn.Conv2d(said, width, 3, padding=1)
+        self.shown = nn.Conv2d(
+            channels, width, (radius + 1, 2 * radius + 1), bias=False
+        )  # down to the row of the place
         self.layers = nn.ModuleList(nn.Conv2d(width, width, 1) for _ in range(LAYERS))
         self.out = nn.Conv2d(width, maps, 1)
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)  # type: ignore[arg-type]
-        known = torch.ones(
-            1, maps + channels, side, side
-        )  # all that the decoder says, and of x what comes before the place
-        known[:, maps:, radius, radius:] = 0
-        known[:, maps:, radius + 1 :] = 0
+        known = torch.ones(1, 1, radius + 1, 2 * radius + 1)
+        known[..., radius, radius:] = 0
         self.register_buffer("known", known, persistent=False)
         for parameter in self.parameters():
             if parameter.dim() == 4:
                 parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
 
-    def around(self, raw: Tensor, x: Tensor) -> Tensor:
-        """(B, width, H, W) what is said and shown around each place."""
-        both = torch.cat([raw, x], 1).contiguous(memory_format=torch.channels_last)
-        return F.conv2d(both, self.near.weight * self.known, self.near.bias, padding=self.radius)
+    def around(self, raw: Tensor, x: Tensor | None) -> Tensor:
+        """(B, width, H, W) what is said and shown around each place; None: nothing is shown."""
+        said: Tensor = self.said(raw.contiguous(memory_format=torch.channels_last))
+        if x is None:
+            return said
+        above = F.pad(x, (self.radius, self.radius, self.radius, 0)).contiguous(memory_format=torch.channels_last)
+        return said + F.conv2d(above, self.shown.weight * self.known)
 
     def before(self) -> Tensor:
         """(width, C (radius + 1) (2 radius + 1)) the weights on what is shown in the rows down to that of a place."""
-        return (self.near.weight * self.known)[:, self.maps :, : self.radius + 1].flatten(1)
+        return (self.shown.weight * self.known).flatten(1)
 
     def correction(self, h: Tensor) -> Tensor:
         """(B, maps, h, w) of what is around (B, width, h, w)."""
@@ -59,20 +64,21 @@ class Neighbours(nn.Module):
 
 
 class NeighbourLaw(Sequential):
-    """p(x|z) for what a decoder says, `raw` (B, maps, H, W), its locations moved by `shift` (B, C H W) where given."""
+    """p(x|z) for what a decoder says (B, said, H, W), its locations moved by `shift` (B, C H W) where given."""
 
-    def __init__(self, net: Neighbours, all_places: Head, one_place: Head, raw: Tensor, shift: Tensor | None):
+    def __init__(self, net: Neighbours, all_places: Head, one_place: Head, said: Tensor, shift: Tensor | None):
         self.net, self.all_places, self.one_place = net, all_places, one_place
-        self.raw, self.shift = raw, shift
-        self.reduced = torch.is_autocast_enabled(raw.device.type)  # the net that tells computes as the decoder did
+        self.said, self.shift = said, shift
+        self.raw = said[:, : net.out.out_channels]  # the numbers of the law; the rest is for the net alone
+        self.reduced = torch.is_autocast_enabled(said.device.type)  # the net that tells computes as the decoder did
 
     def repeated(self, n: int) -> "NeighbourLaw":
         shift = None if self.shift is None else self.shift.repeat(n, 1)
-        return NeighbourLaw(self.net, self.all_places, self.one_place, self.raw.repeat(n, 1, 1, 1), shift)
+        return NeighbourLaw(self.net, self.all_places, self.one_place, self.said.repeat(n, 1, 1, 1), shift)
 
     def whole(self, x: Tensor) -> Tensor:
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self.reduced):
-            raw = self.raw + self.net.correction(self.net.around(self.raw, x))
+            raw = self.raw + self.net.correction(self.net.around(self.said, x))
         return self.all_places(raw, self.shift).log_prob(x)
 
     @torch.no_grad()
@@ -81,7 +87,7 @@ class NeighbourLaw(Sequential):
         rows, _, height, width = self.raw.shape
         nothing = self.raw.new_zeros(rows, net.channels, height, width)
         shift = None if self.shift is None else self.shift.view_as(nothing)
-        heard, before = net.around(self.raw, nothing), net.before()
+        heard, before = net.around(self.said, None), net.before()
         canvas = F.pad(nothing, (radius, radius, radius, 0))  # zeros above and beside, where nothing is ever shown
         for r in range(height):
             for c in range(width):
@@ -110,12 +116,14 @@ class NeighbourHead(Head):
         channels, self.height, self.width = space.shape
         self.all_places = head(space, name, components)
         self.one_place = head(Space((channels, 1, 1), space.kind), name, components)
-        self.start, self.shifts = self.all_places.start, self.all_places.shifts
-        self.net = Neighbours(channels, self.outputs // (self.height * self.width), radius, width)
+        law, places = self.all_places.start, self.height * self.width
+        self.start, self.shifts = torch.cat([law, law.new_zeros(HINTS * places)]), self.all_places.shifts
+        maps = len(law) // places
+        self.net = Neighbours(channels, maps + HINTS, maps, radius, width)
 
     def forward(self, raw: Float[Tensor, "B *outputs"], shift: Float[Tensor, "B shifts"] | None = None) -> NeighbourLaw:
-        maps = raw.reshape(len(raw), -1, self.height, self.width)
-        return NeighbourLaw(self.net, self.all_places, self.one_place, maps, shift)
+        said = raw.reshape(len(raw), -1, self.height, self.width)
+        return NeighbourLaw(self.net, self.all_places, self.one_place, said, shift)
 
 
 def told(space: Space, name: Likelihood, components: int, radius: int, width: int) -> Head:
