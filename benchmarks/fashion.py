@@ -38,10 +38,10 @@ MODELS: dict[str, tuple[str, Any, TrainingConfig]] = {
     "gated vae": ("vae", VAEConfig(**GATED, prior="normal"), replace(ADAM, steps=180_000)),
     "gated vamp": ("vae", VAEConfig(**GATED, prior="vamp", components=500), replace(ADAM, steps=90_000)),
     "gated iwae": (
-        "vae", VAEConfig(**MANY, prior="normal"), replace(ADAM, batch=64, precision="bfloat16", steps=370_000)
+        "vae", VAEConfig(**MANY, prior="normal", warmup=5000), replace(SOAP, steps=22_000)
     ),
     "gated iwae vamp": (
-        "vae", VAEConfig(**MANY, prior="vamp", components=500), replace(SOAP, steps=30_000)
+        "vae", VAEConfig(**MANY, prior="vamp", components=500, warmup=6000), replace(SOAP, steps=26_000)
     ),
     "ladder": ("ladder", LadderConfig(groups=(2, 4), width=64, latent=8, fold=4), replace(LADDER, steps=60_000)),
     "told ladder": (
