@@ -9,6 +9,7 @@ not looked at. Of every candidate 32 dreams are kept in benchmarks/.work/recipes
 import argparse
 from dataclasses import replace
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -17,14 +18,18 @@ from PIL import Image
 from table import WORK, say, write
 
 from reverie.core.abilities import dream
-from reverie.data import Data, open_data
+from reverie.data import Data, augment, open_data
 from reverie.evaluation import evaluate
 from reverie.models.vae import VAE
 
+LINEAR = (
+    "moved by linear interpolation"  # which is no setting: training pictures as they were before they kept their grain
+)
 # What each changes of the settings, and of the learning.
 CANDIDATES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "the recipe": ({}, {}),
-    "told of neighbours": ({"neighbours": 1, "neighbour_width": 16}, {}),
+    LINEAR: ({}, {}),
+    "told of neighbours": ({"neighbours": 3, "neighbour_width": 16}, {}),
     "three logistics": ({"logistics": 3}, {}),
     "bound of three draws": ({"objective": "iwae", "draws": 3}, {}),
     "soap": ({}, {"optimiser": "soap"}),
@@ -38,7 +43,8 @@ def trained(name: str, data: Data, minutes: float, seed: int) -> tuple[VAE, int]
     change, learning = CANDIDATES[name]
     config, recipe = replace(config, **change), replace(recipe, **learning)
     steps = rounds_within(minutes, lambda: VAE(config, data.space), data, recipe, seed)
-    model, _ = learned(lambda: VAE(config, data.space), data, replace(recipe, steps=steps), seed)
+    with patch.object(augment, "INTERPOLATION", "bilinear" if name == LINEAR else augment.INTERPOLATION):
+        model, _ = learned(lambda: VAE(config, data.space), data, replace(recipe, steps=steps), seed)
     return model, steps
 
 
@@ -87,7 +93,7 @@ def main() -> None:
         *(
             f"{name}: {change | learning or 'as `make dream` has it'}"
             for name, (change, learning) in CANDIDATES.items()
-            if name in (asked.names or CANDIDATES)
+            if name in (asked.names or CANDIDATES) and name != LINEAR
         ),
     ]
     write(
