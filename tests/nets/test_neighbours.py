@@ -13,7 +13,7 @@ from reverie.core.space import Space
 from reverie.maths.imputation import importance_resampling, metropolis_within_gibbs, posterior_mean
 from reverie.models.ladder import LadderConfig, LadderVAE
 from reverie.models.vae import VAE, VAEConfig
-from reverie.nets.neighbours import NeighbourHead
+from reverie.nets.neighbours import NeighbourHead, NeighbourLaw
 
 SIZE = (1, 2, 3)
 EVERY = torch.tensor(list(itertools.product((0.0, 1.0), repeat=6))).view(-1, *SIZE)
@@ -39,6 +39,16 @@ def test_at_the_start_places_are_independent():
     tell = NeighbourHead(Space(SIZE, "bit"), radius=2, width=4)
     raw = torch.randn(64, tell.outputs)
     torch.testing.assert_close(tell(raw).log_prob(EVERY), tell.all_places(raw[:, :6]).log_prob(EVERY))
+
+
+@torch.no_grad()
+def test_hints_of_the_decoder_move_the_law_but_are_no_numbers_of_it(law):
+    hinted = law.said.clone()
+    hinted[:, 1:] += 1
+    other = NeighbourLaw(law.net, law.all_places, law.one_place, hinted, None).repeated(64).log_prob(EVERY).exp()
+    assert torch.equal(law.raw, hinted[:, :1])
+    assert abs(other.sum() - 1) < 1e-5
+    assert (other - law.repeated(64).log_prob(EVERY).exp()).abs().sum() > 0.02
 
 
 @torch.no_grad()

@@ -30,27 +30,26 @@ class Neighbours(nn.Module):
         self.radius, self.channels = radius, channels
         # Apart, for only what is said has a gradient, and that of a wide convolution over few channels costs more than all the rest.
         self.said = nn.Conv2d(said, width, 3, padding=1)
-        self.shown = nn.Conv2d(
-            channels, width, (radius + 1, 2 * radius + 1), bias=False
-        )  # down to the row of the place
+        above = (radius + 1, 2 * radius + 1)  # down to the row of the place
+        self.shown = nn.Conv2d(channels, width, above, bias=False)
         self.layers = nn.ModuleList(nn.Conv2d(width, width, 1) for _ in range(LAYERS))
         self.out = nn.Conv2d(width, maps, 1)
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)  # type: ignore[arg-type]
-        known = torch.ones(1, 1, radius + 1, 2 * radius + 1)
+        known = torch.ones(1, 1, *above)
         known[..., radius, radius:] = 0
         self.register_buffer("known", known, persistent=False)
         for parameter in self.parameters():
             if parameter.dim() == 4:
                 parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
 
-    def around(self, raw: Tensor, x: Tensor | None) -> Tensor:
+    def around(self, said: Tensor, x: Tensor | None) -> Tensor:
         """(B, width, H, W) what is said and shown around each place; None: nothing is shown."""
-        said: Tensor = self.said(raw.contiguous(memory_format=torch.channels_last))
+        heard: Tensor = self.said(said.contiguous(memory_format=torch.channels_last))
         if x is None:
-            return said
+            return heard
         above = F.pad(x, (self.radius, self.radius, self.radius, 0)).contiguous(memory_format=torch.channels_last)
-        return said + F.conv2d(above, self.shown.weight * self.known)
+        return heard + F.conv2d(above, self.shown.weight * self.known)
 
     def before(self) -> Tensor:
         """(width, C (radius + 1) (2 radius + 1)) the weights on what is shown in the rows down to that of a place."""
