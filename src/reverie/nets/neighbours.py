@@ -102,7 +102,7 @@ class NeighbourHead(Head):
     """A head whose places are told of their neighbours: the only one that learns.
 
     >>> tell = NeighbourHead(Space((1, 4, 4), "bit"), radius=1, width=8)
-    >>> tell(torch.zeros(2, 16)).sample().shape
+    >>> tell(torch.zeros(2, tell.outputs)).sample().shape
     torch.Size([2, 1, 4, 4])
     """
 
