@@ -22,9 +22,8 @@ from reverie.data import Data, augment, open_data
 from reverie.evaluation import evaluate
 from reverie.models.vae import VAE
 
-LINEAR = (
-    "moved by linear interpolation"  # which is no setting: training pictures as they were before they kept their grain
-)
+# No setting: training pictures as they were moved before they kept their grain.
+LINEAR = "moved by linear interpolation"
 # What each changes of the settings, and of the learning.
 CANDIDATES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "the recipe": ({}, {}),

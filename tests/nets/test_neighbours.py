@@ -57,7 +57,7 @@ def test_probabilities_sum_to_one_and_neighbours_matter(law):
     assert abs(p.sum() - 1) < 1e-5
     ones = p @ EVERY.flatten(1)  # of each place
     apart = torch.where(EVERY.flatten(1) > 0, ones, 1 - ones).prod(1)
-    assert (p - apart).abs().sum() > 0.02
+    assert (p - apart).abs().sum() > 0.1
 
 
 @pytest.mark.parametrize(("kind", "channels"), [("bit", 1), ("byte", 1), ("byte", 3)])
