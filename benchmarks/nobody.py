@@ -81,6 +81,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("lines", nargs="*", metavar="NAME@MINUTES[xSEEDS]", help=f"NAME of {'; '.join(MACHINES)}")
     parser.add_argument("--train-only", action="store_true", help="measure nothing")
+    parser.add_argument("--first", type=int, default=0, help="the first of the seeds")
     parser.add_argument("--table", default="nobody", help="the name of the table and of its picture")
     parser.add_argument("--quick", action="store_true", help="seconds of learning, for development")
     asked = parser.parse_args()
@@ -97,7 +98,7 @@ def main() -> None:
         data = replace(data, test=data.valid)
         lines = list(dict.fromkeys((name, QUICK, min(seeds, 2)) for name, _, seeds in lines))
     for name, minutes, seeds in lines:
-        runs = [run_of(name, minutes, data, seed) for seed in range(seeds)]
+        runs = [run_of(name, minutes, data, asked.first + seed) for seed in range(seeds)]
         if not asked.train_only:
             drawn, rounds = [dreamt(name, run, DREAMS) for run in runs], [run.training.steps for run in runs]
             made += [Dreams(way, minutes, rounds, [x[way] for x in drawn]) for way in drawn[0]]
@@ -122,7 +123,7 @@ def main() -> None:
     more = [("Kernel distance of the GAN less that of the VAE (below 0: the GAN is nearer to test people)",
              ["machine", "minutes", "against, minutes", "in coarse shape", "in texture"], differences)]  # fmt: skip
     notes = [
-        f"{DREAMS} dreams beside {len(data.test)} portraits of test people; last weights, averaged; ± over people and dreams. Seeds from 0 on, one for each number of "
+        f"{DREAMS} dreams beside {len(data.test)} portraits of test people; last weights, averaged; ± over people and dreams. Seeds from {asked.first} on, one for each number of "
         "rounds: the median of several, and the range; of a pair of lines those that both have.",
         "Minutes of one core's own time, settled by the time of 40 rounds before the first. Sharpness: power between a quarter and half a cycle "
         "per pixel, as a share of the test people's. Memorisation: below 1 dreams are nearer to training portraits (or their mirror images) than test people are; it would be "
