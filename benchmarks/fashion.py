@@ -38,7 +38,7 @@ MODELS: dict[str, tuple[str, Any, TrainingConfig]] = {
     "gated vae": ("vae", VAEConfig(**GATED, prior="normal"), replace(ADAM, steps=180_000)),
     "gated vamp": ("vae", VAEConfig(**GATED, prior="vamp", components=500), replace(ADAM, steps=90_000)),
     "gated iwae": (
-        "vae", VAEConfig(**MANY, prior="normal"), replace(ADAM, batch=64, precision="bfloat16", steps=235_000)
+        "vae", VAEConfig(**MANY, prior="normal"), replace(ADAM, batch=64, precision="bfloat16", steps=215_000)
     ),
     "gated iwae vamp": (
         "vae", VAEConfig(**MANY, prior="vamp", components=500, warmup=6000), replace(SOAP, steps=26_000)
