@@ -44,13 +44,25 @@ class Dreams(NamedTuple):
 
     name: str
     minutes: float
-    rounds: list[int]  # of each seed
+    rounds: list[int]  # of each seed, after which these weights were kept
     x: list[Tensor]  # (DREAMS, C, H, W)
 
 
 def run_of(name: str, minutes: float, data: Data, seed: int = 0) -> Run:
     """The finished run."""
     return recorded_within(minutes, f"nobody-{name}", data, *MACHINES[name], seed)
+
+
+def both(runs: list[Run]) -> list[tuple[list[Run], str]]:
+    """The last weights; and of machines that judge their own dreams the best, which were chosen by validation people."""
+    if not runs[0].model.judged_by_dreams:
+        return [(runs, "")]
+    return [(runs, ""), ([Run.load(run.folder, best=True) for run in runs], ", best")]
+
+
+def learned_for(run: Run) -> int:
+    """Rounds."""
+    return run.best.step if run.at_best and run.best is not None else run.training.steps
 
 
 def measures(x: Tensor, data: Data, seen: dict[str, Any]) -> list[Estimate]:
@@ -99,8 +111,8 @@ def main() -> None:
         lines = list(dict.fromkeys((name, QUICK, min(seeds, 2)) for name, _, seeds in lines))
     for name, minutes, seeds in lines:
         runs = [run_of(name, minutes, data, asked.first + seed) for seed in range(seeds)]
-        if not asked.train_only:
-            drawn, rounds = [dreamt(name, run, DREAMS) for run in runs], [run.training.steps for run in runs]
+        for used, of in () if asked.train_only else both(runs):
+            drawn, rounds = [dreamt(name + of, run, DREAMS) for run in used], [learned_for(run) for run in used]
             made += [Dreams(way, minutes, rounds, [x[way] for x in drawn]) for way in drawn[0]]
     if asked.train_only:
         return
@@ -123,7 +135,7 @@ def main() -> None:
     more = [("Kernel distance of the GAN less that of the VAE (below 0: the GAN is nearer to test people)",
              ["machine", "minutes", "against, minutes", "in coarse shape", "in texture"], differences)]  # fmt: skip
     notes = [
-        f"{DREAMS} dreams beside {len(data.test)} portraits of test people; last weights, averaged; ± over people and dreams. Seeds from {asked.first} on, one for each number of "
+        f"{DREAMS} dreams beside {len(data.test)} portraits of test people; averaged weights: the last and, of a machine that keeps them, the best by the kernel distance to validation people; ± over people and dreams. Seeds from {asked.first} on, one for each number of "
         "rounds: the median of several, and the range; of a pair of lines those that both have.",
         "Minutes of one core's own time, settled by the time of 40 rounds before the first. Sharpness: power between a quarter and half a cycle "
         "per pixel, as a share of the test people's. Memorisation: below 1 dreams are nearer to training portraits (or their mirror images) than test people are; it would be "

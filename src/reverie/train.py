@@ -18,6 +18,7 @@ from reverie.core.errors import BadInput
 from reverie.core.recipe import TrainingConfig
 from reverie.data import Data, DataConfig, at_home, open_data
 from reverie.evaluation import evaluate, to_json
+from reverie.evaluation.scoring import EXAMPLES
 from reverie.files import as_json, write_atomically
 from reverie.flags import as_flags, at_least, from_flags, parsed
 from reverie.models import MODELS, made
@@ -27,6 +28,7 @@ from reverie.report import write_report
 from reverie.run import BEST, SEEDS, Run
 from reverie.training import State, bfloat16_costs, fabric_for, reduce
 
+MOST, FEWEST = 500, 20  # importance samples of each example that is scored after learning
 EMULATED = 4.0  # times as long in bfloat16 as in float32: nobody wants that
 
 
@@ -168,10 +170,10 @@ def _end(begun: float, minutes: float | None) -> float | None:
     return None if minutes is None else begun + 60 * LEARNING * minutes
 
 
-def finish(run: Run, data: Data, draws: int = 500) -> Path:
+def finish(run: Run, data: Data) -> Path:
     """Scores the run and writes its report; the last line said is where it lies."""
     say("measuring how good it is …")
-    scores = evaluate(run.model, data, draws=draws, seed=run.seed)
+    scores = evaluate(run.model, data, draws=importance_draws(run.training, len(data.test)), seed=run.seed)
     write_atomically(run.place("scores.json"), as_json(to_json(scores)))
     if (best := run.best) is not None and best.step < run.training.steps:
         say(f"its dreams were nearest to held-out examples after round {best.step:,}; to see: reverie dream {_short(run.folder / BEST)}")  # fmt: skip
@@ -179,6 +181,17 @@ def finish(run: Run, data: Data, draws: int = 500) -> Path:
     path = write_report(run, data, scores)
     print(f"report: {_short(path)}", flush=True)
     return path
+
+
+def importance_draws(training: TrainingConfig, held: int) -> int:
+    """Importance samples for each of so many held-out examples: MOST, or as many as have learning take more passes through the machine than
+    they do; but FEWEST. The bound by fewer is looser, and never the other way round.
+
+    >>> importance_draws(TrainingConfig(steps=1000, batch=32), held=640)
+    50
+    """
+    passes = training.steps * training.batch
+    return min(MOST, max(FEWEST, passes // max(1, min(held, EXAMPLES))))
 
 
 def _short(path: Path) -> Path:

@@ -111,11 +111,11 @@ def bfloat16_costs() -> float:
 
     def seconds(kind: torch.dtype) -> float:
         a, spent = torch.ones(256, 256, dtype=kind), []
-        for _ in range(4):
+        for _ in range(20):
             start = time.perf_counter()
             a @ a
             spent.append(time.perf_counter() - start)
-        return min(spent)  # the first may hold a start, any an interruption
+        return min(spent)  # the first may hold a start, and on a busy machine most an interruption
 
     return seconds(torch.bfloat16) / seconds(torch.float32)
 

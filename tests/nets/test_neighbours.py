@@ -13,7 +13,7 @@ from reverie.core.space import Space
 from reverie.maths.imputation import importance_resampling, metropolis_within_gibbs, posterior_mean
 from reverie.models.ladder import LadderConfig, LadderVAE
 from reverie.models.vae import VAE, VAEConfig
-from reverie.nets.neighbours import NeighbourHead, NeighbourLaw
+from reverie.nets.neighbours import NeighbourHead, NeighbourLaw, fronts
 
 SIZE = (1, 2, 3)
 EVERY = torch.tensor(list(itertools.product((0.0, 1.0), repeat=6))).view(-1, *SIZE)
@@ -45,7 +45,7 @@ def test_at_the_start_places_are_independent():
 def test_hints_of_the_decoder_move_the_law_but_are_no_numbers_of_it(law):
     hinted = law.said.clone()
     hinted[:, 1:] += 1
-    other = NeighbourLaw(law.net, law.all_places, law.one_place, hinted, None).repeated(64).log_prob(EVERY).exp()
+    other = NeighbourLaw(law.net, law.all_places, law.fronts, hinted, None).repeated(64).log_prob(EVERY).exp()
     assert torch.equal(law.raw, hinted[:, :1])
     assert abs(other.sum() - 1) < 1e-5
     assert (other - law.repeated(64).log_prob(EVERY).exp()).abs().sum() > 0.02
@@ -78,6 +78,21 @@ def test_all_at_once_is_place_by_place(kind, channels, shift):
 
     assert torch.equal(law.walk(place), x)
     torch.testing.assert_close(torch.stack(nats).sum(0), law.log_prob(x))
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "radius"), [(1, 1, 1), (1, 5, 2), (6, 1, 3), (5, 9, 1), (7, 6, 2), (4, 4, 8)]
+)
+def test_fronts_visit_every_place_once_and_after_all_that_it_is_told_of(height, width, radius):
+    turn = -torch.ones(height, width, dtype=torch.long)
+    for i, (r, c) in enumerate(fronts(height, width, radius)):
+        assert len(r)
+        assert (turn[r, c] == -1).all()
+        turn[r, c] = i
+    for r, c in itertools.product(range(height), range(width)):
+        above = turn[max(0, r - radius) : r, max(0, c - radius) : c + radius + 1]
+        assert turn[r, c] > max([-1, *above.flatten().tolist(), *turn[r, max(0, c - radius) : c].tolist()])
+    assert turn.max() < height * width
 
 
 @torch.no_grad()

@@ -17,6 +17,7 @@ from reverie.evaluation.sets import Examples, score_dreams
 from reverie.models.noise import Noise, NoiseConfig
 
 AHEAD = 20  # steps of a forecast
+EXAMPLES = 1000  # held-out ones that are scored, if there are as many
 FLOATS = 2**27  # training examples are compared with as far as this many numbers hold them
 
 
@@ -28,7 +29,7 @@ def evaluate(
     dreams: int = 1000,
     draws: int = 1000,
     seed: int = 0,
-    examples: int = 1000,
+    examples: int = EXAMPLES,
 ) -> list[Score]:
     """The scores of `model` on `data` (a Data), from `dreams` dreams, and `draws` importance samples for each of at
     most `examples` held-out ones. The same seed gives the same scores; global random state stays as it was.

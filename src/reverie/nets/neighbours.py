@@ -1,8 +1,11 @@
 """Pictures shown place by place: p(x_i | x_<i, z), where a place is told what was shown near it before it.
 
 The decoder still says how everything should look; a small net of the neighbourhood, the same at every place, corrects that. So z need not carry
-texture (Gulrajani et al. 2016, arXiv 1611.05013), and drawing costs a small net at each place rather than a large one.
+texture (Gulrajani et al. 2016, arXiv 1611.05013), and drawing costs a small net at each place rather than a large one, and is done at many
+places at once.
 """
+
+from collections.abc import Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -14,7 +17,7 @@ from reverie.core.sequential import Place, Sequential
 from reverie.core.space import Space
 from reverie.nets.likelihoods import Head, Likelihood, head
 
-LAYERS = 2  # residual ones, of 1x1
+LAYERS = 2  # residual ones
 HINTS = 3  # numbers that a decoder says of each place for the net of the neighbourhood alone, such as how far it is to be believed
 
 
@@ -32,10 +35,10 @@ class Neighbours(nn.Module):
         self.said = nn.Conv2d(said, width, 3, padding=1)
         above = (radius + 1, 2 * radius + 1)  # down to the row of the place
         self.shown = nn.Conv2d(channels, width, above, bias=False)
-        self.layers = nn.ModuleList(nn.Conv2d(width, width, 1) for _ in range(LAYERS))
-        self.out = nn.Conv2d(width, maps, 1)
+        self.layers = nn.ModuleList(nn.Linear(width, width) for _ in range(LAYERS))
+        self.out = nn.Linear(width, maps)
         nn.init.zeros_(self.out.weight)
-        nn.init.zeros_(self.out.bias)  # type: ignore[arg-type]
+        nn.init.zeros_(self.out.bias)
         known = torch.ones(1, 1, *above)
         known[..., radius, radius:] = 0
         self.register_buffer("known", known, persistent=False)
@@ -44,19 +47,15 @@ class Neighbours(nn.Module):
                 parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
 
     def around(self, said: Tensor, x: Tensor | None) -> Tensor:
-        """(B, width, H, W) what is said and shown around each place; None: nothing is shown."""
+        """(B, H, W, width) what is said and shown around each place; None: nothing is shown."""
         heard: Tensor = self.said(said.contiguous(memory_format=torch.channels_last))
-        if x is None:
-            return heard
-        above = F.pad(x, (self.radius, self.radius, self.radius, 0)).contiguous(memory_format=torch.channels_last)
-        return heard + F.conv2d(above, self.shown.weight * self.known)
-
-    def before(self) -> Tensor:
-        """(width, C (radius + 1) (2 radius + 1)) the weights on what is shown in the rows down to that of a place."""
-        return (self.shown.weight * self.known).flatten(1)
+        if x is not None:
+            above = F.pad(x, (self.radius, self.radius, self.radius, 0)).contiguous(memory_format=torch.channels_last)
+            heard = heard + F.conv2d(above, self.shown.weight * self.known)
+        return heard.movedim(1, -1)
 
     def correction(self, h: Tensor) -> Tensor:
-        """(B, maps, h, w) of what is around (B, width, h, w)."""
+        """(..., maps) of what is around (..., width)."""
         for layer in self.layers:
             h = h + layer(F.silu(h))
         return self.out(F.silu(h))
@@ -65,19 +64,19 @@ class Neighbours(nn.Module):
 class NeighbourLaw(Sequential):
     """p(x|z) for what a decoder says (B, said, H, W), its locations moved by `shift` (B, C H W) where given."""
 
-    def __init__(self, net: Neighbours, all_places: Head, one_place: Head, said: Tensor, shift: Tensor | None):
-        self.net, self.all_places, self.one_place = net, all_places, one_place
+    def __init__(self, net: Neighbours, all_places: Head, fronts: Sequence[Head], said: Tensor, shift: Tensor | None):
+        self.net, self.all_places, self.fronts = net, all_places, fronts
         self.said, self.shift = said, shift
-        self.raw = said[:, : net.out.out_channels]  # the numbers of the law; the rest is for the net alone
+        self.raw = said[:, : net.out.out_features]  # the numbers of the law; the rest is for the net alone
         self.reduced = torch.is_autocast_enabled(said.device.type)  # the net that tells computes as the decoder did
 
     def repeated(self, n: int) -> "NeighbourLaw":
         shift = None if self.shift is None else self.shift.repeat(n, 1)
-        return NeighbourLaw(self.net, self.all_places, self.one_place, self.said.repeat(n, 1, 1, 1), shift)
+        return NeighbourLaw(self.net, self.all_places, self.fronts, self.said.repeat(n, 1, 1, 1), shift)
 
     def whole(self, x: Tensor) -> Tensor:
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self.reduced):
-            raw = self.raw + self.net.correction(self.net.around(self.said, x))
+            raw = self.raw + self.net.correction(self.net.around(self.said, x)).movedim(-1, 1)
         return self.all_places(raw, self.shift).log_prob(x)
 
     @torch.no_grad()
@@ -86,16 +85,27 @@ class NeighbourLaw(Sequential):
         rows, _, height, width = self.raw.shape
         nothing = self.raw.new_zeros(rows, net.channels, height, width)
         shift = None if self.shift is None else self.shift.view_as(nothing)
-        heard, before = net.around(self.said, None), net.before()
+        heard, weight = net.around(self.said, None), (net.shown.weight * net.known).flatten(1)
         canvas = F.pad(nothing, (radius, radius, radius, 0))  # zeros above and beside, where nothing is ever shown
-        for r in range(height):
-            for c in range(width):
-                at = (..., slice(r, r + 1), slice(c, c + 1))
-                shown = F.linear(canvas[..., r : r + radius + 1, c : c + 2 * radius + 1].flatten(1), before)
-                raw = self.raw[at] + net.correction(heard[at] + shown[..., None, None])
-                law = self.one_place(raw, None if shift is None else shift[at].flatten(1))
-                canvas[..., r + radius, c + radius] = place(at, law)[..., 0, 0]
+        windows = (
+            canvas.unfold(2, radius + 1, 1).unfold(3, 2 * radius + 1, 1).movedim(1, 3)
+        )  # (B, H, W, C, down, along)
+        for r, c in fronts(height, width, radius):
+            at = (..., r, c)
+            shown = F.linear(windows[:, r, c].flatten(3), weight)  # (B, k, 1, width)
+            raw = self.raw[at] + net.correction(heard[:, r, c] + shown).movedim(-1, 1)
+            law = self.fronts[len(r) - 1](raw, None if shift is None else shift[at].flatten(1))
+            canvas[..., r + radius, c + radius] = place(at, law)
         return canvas[..., radius:, radius : radius + width].contiguous()
+
+
+def fronts(height: int, width: int, radius: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Rows (k, 1) and columns (k, 1) of places that are not told of each other, each front after all those that it is told of: a row may
+    follow `radius` + 1 columns behind the one above it (Lamport 1974, The parallel execution of DO loops)."""
+    behind = min(radius + 1, width)
+    for turn in range((height - 1) * behind + width):
+        rows = torch.arange(max(0, -(-(turn - width + 1) // behind)), min(height - 1, turn // behind) + 1).unsqueeze(1)
+        yield rows, turn - behind * rows
 
 
 class NeighbourHead(Head):
@@ -114,7 +124,8 @@ class NeighbourHead(Head):
             )
         channels, self.height, self.width = space.shape
         self.all_places = head(space, name, components)
-        self.one_place = head(Space((channels, 1, 1), space.kind), name, components)
+        longest = max(len(r) for r, _ in fronts(self.height, self.width, radius))
+        self.fronts = [head(Space((channels, k, 1), space.kind), name, components) for k in range(1, longest + 1)]
         law, places = self.all_places.start, self.height * self.width
         self.start, self.shifts = torch.cat([law, law.new_zeros(HINTS * places)]), self.all_places.shifts
         maps = len(law) // places
@@ -122,7 +133,7 @@ class NeighbourHead(Head):
 
     def forward(self, raw: Float[Tensor, "B *outputs"], shift: Float[Tensor, "B shifts"] | None = None) -> NeighbourLaw:
         said = raw.reshape(len(raw), -1, self.height, self.width)
-        return NeighbourLaw(self.net, self.all_places, self.one_place, said, shift)
+        return NeighbourLaw(self.net, self.all_places, self.fronts, said, shift)
 
 
 def told(space: Space, name: Likelihood, components: int, radius: int, width: int) -> Head:
