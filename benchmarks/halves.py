@@ -18,7 +18,7 @@ from itertools import product
 
 import numpy as np
 import torch
-from learn import learned
+from learn import digest, learned
 from table import WORK, say, write
 from torch import Tensor, nn
 
@@ -186,7 +186,9 @@ def main() -> None:
     data = open_data("faces")
     found = []
     for number in range(FOLDS):
-        kept = WORK / f"halves-{number}{'-quick' if quick else ''}.json"
+        kept = (
+            WORK / f"halves-{digest(VAE.recipe(data.space, len(data.train)))}-{number}{'-quick' if quick else ''}.json"
+        )
         if not kept.exists():
             say(f"fold {number + 1} of {FOLDS}")
             kept.parent.mkdir(exist_ok=True)

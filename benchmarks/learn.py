@@ -5,7 +5,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +72,8 @@ def recorded(
     if not folder.exists():
         begin(data, family, config, recipe, folder, None, seed, fabric, "")
     run = Run.load(folder)
+    if run.blank().config != config or run.training != recipe or run.seed != seed:
+        raise SystemExit(f"{folder} was begun with other settings than are asked for now; remove it")
     spent = json.loads(clock.read_text()) if clock.exists() else 0.0
     if not ((folder / "model.safetensors").exists() and run.log[-1]["step"] == recipe.steps):
         last = time.monotonic()
@@ -99,10 +101,7 @@ def recorded_within(
     config, recipe = MODELS[family].recipe(data.space, len(data.train))
     config, recipe = replace(config, **change), replace(recipe, **learning)
     if folder.exists():
-        run = Run.load(folder)
-        if run.model.config != config or replace(run.training, steps=recipe.steps) != recipe:
-            raise SystemExit(f"{folder} was begun with other settings than are asked for now; remove it")
-        recipe = run.training
+        recipe = replace(recipe, steps=Run.load(folder).training.steps)
     else:
         steps = rounds_within(minutes, lambda: MODELS[family](config, data.space), data, recipe, seed)
         recipe = replace(recipe, steps=steps)
@@ -124,7 +123,7 @@ def dreamt(name: str, run: Run, n: int) -> dict[str, Tensor]:
 
 def digest(settings: Any) -> str:
     """A name for settings."""
-    return hashlib.sha256(repr(_chosen(settings)).encode()).hexdigest()[:12]
+    return hashlib.sha256(repr(settings).encode()).hexdigest()[:12]
 
 
 def starts(
@@ -139,13 +138,3 @@ def starts(
             WORK.mkdir(exist_ok=True)
             write_atomically(file, json.dumps(found).encode())
     return [found[str(seed)] for seed in seeds]
-
-
-def _chosen(settings: Any) -> Any:
-    """What was chosen in them other than by default, so that a knob which is new and left alone changes no result's name."""
-    if isinstance(settings, tuple):
-        return tuple(map(_chosen, settings))
-    if not is_dataclass(settings):
-        return settings
-    pairs = ((f.name, getattr(settings, f.name), f.default) for f in fields(settings))
-    return type(settings).__name__, [(name, _chosen(value)) for name, value, default in pairs if value != default]

@@ -4,8 +4,8 @@
 
 as gan@5x3 (five minutes, for each of three seeds) and "slow gan@120" (one seed); what is measured where nothing is asked for is in LINES. Every machine is
 a run under benchmarks/.work that goes on where it stopped, of as many rounds as the minutes of one core's own time hold, learned at its recipe. At the
-end 500 dreams of each are held beside the portraits of test people, whom nothing was chosen by.
-The first 16 dreams of the first seed of each, not chosen, are in results/nobody.png, a row for each line of the table. What is measured
+end 500 dreams of each are held beside the portraits of test people. No weights were chosen by these; of early trials, by which recipes were, see
+docs/recipe.md. The first 16 dreams of the first seed of each, not chosen, are in results/nobody.png, a row for each line of the table. What is measured
 in another session than the rest has a table of its own.
 """
 

@@ -23,6 +23,7 @@ from torch.nn import functional as F
 from reverie.core.abilities import perceive
 from reverie.core.model import Estimate
 from reverie.data import Data, open_data
+from reverie.data.data import Split
 from reverie.evaluation import pictures
 from reverie.evaluation.features import PixelPCA
 from reverie.models.gan import GAN
@@ -57,14 +58,14 @@ def mixing(gan: GAN) -> list[list[float]]:
     return rows
 
 
-def truncation(gan: GAN, real: Sequence[Tensor], look: PixelPCA) -> list[tuple[list[Estimate], float]]:
-    """For each ψ: precision and recall beside each set of real pictures, none where all dreams are one; and the distance of two dreams."""
+def truncation(gan: GAN, real: Sequence[Split], look: PixelPCA) -> list[tuple[list[Estimate], float]]:
+    """For each ψ: precision and recall beside each split of real people, none where all dreams are one; and the distance of two dreams."""
     rows = []
     for psi in PSI:
         torch.manual_seed(0)
         x = gan.sample(DREAMS, psi=psi)
         apart = float((x - x.roll(1, 0)).flatten(1).norm(dim=1).mean())
-        shares = [pictures.precision_recall_density_coverage(look(r), look(x), 5) for r in real] if apart else []
+        shares = [pictures.precision_recall_density_coverage(look(r.x()), look(x), 5, r.groups) for r in real if apart]
         rows.append(([s[name] for s in shares for name in ("precision", "recall")], apart))
     return rows
 
@@ -117,7 +118,7 @@ def main() -> None:
     Image.fromarray(np.concatenate(strips).astype(np.uint8)).save(WORK / "styles.png")
     mixed = zip(*(mixing(gan) for gan in gans), strict=True)
     look = PixelPCA(train)
-    bold = zip(*(truncation(gan, (train, x), look) for gan in gans), strict=True)
+    bold = zip(*(truncation(gan, (data.train, data.test), look) for gan in gans), strict=True)
     more = [
         (f"Mixing: correlation of {PAIRS} mixtures with their parents (A gives the coarse layers, B the others)",
          ["layers from A", "coarse, with A", "coarse, with B", "fine, with A", "fine, with B"],

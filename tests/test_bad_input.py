@@ -1,8 +1,10 @@
 """What a hurried person hands over: refused in one line, or understood, and never quietly misread."""
 
 import csv
+import io
 import os
 import stat
+import sys
 
 import numpy as np
 import pytest
@@ -30,6 +32,65 @@ SMALL = VAEConfig(latent=2, width=8, components=1)
 @pytest.fixture(scope="module")
 def digits(tmp_path_factory):
     return fit("digits", config=SMALL, training=QUICK, out=tmp_path_factory.mktemp("bad") / "d").folder
+
+
+def test_a_picture_is_made_to_fit_as_those_were_that_were_learned_from(tmp_path, capsys):
+    (tmp_path / "wide").mkdir()
+    random = np.random.default_rng(0)
+    for i in range(30):
+        Image.fromarray(random.integers(0, 256, (8, 20), dtype=np.uint8)).save(tmp_path / "wide" / f"{i}.png")
+    read_as = {}
+    for how in ("pad", "crop"):
+        data = open_data(str(tmp_path / "wide"), DataConfig(size=(8, 8), fit=how))
+        run = fit(data, config=SMALL, training=QUICK, out=tmp_path / how)
+        seen = read(run, str(tmp_path / "wide" / "3.png"))
+        rows = torch.cat([part.raw() for part in (data.train, data.valid, data.test)])
+        assert (rows == seen).flatten(1).all(1).any()
+        read_as[how] = seen
+    assert not torch.equal(read_as["pad"], read_as["crop"])
+
+
+def test_gaussian_noise_is_refused_by_a_machine_of_coins(tmp_path, capsys):
+    run = fit(open_data("digits", binarise="dynamic"), config=SMALL, training=QUICK, out=tmp_path / "b")
+    Image.new("L", (8, 8), 128).save(tmp_path / "g.png")
+    assert "through coins" in refused(capsys, "repair", run.folder, tmp_path / "g.png", "--noise", 25)
+
+
+def test_a_series_without_a_whole_step_is_scored_all_the_same(tmp_path, capsys):
+    x = np.random.default_rng(0).standard_normal((300, 3)).astype(np.float32)
+    x[::2, 0], x[1::2, 1] = np.nan, np.nan
+    np.save(tmp_path / "x.npy", x)
+    call(capsys, "train", tmp_path / "x.npy", "--data.window", 20, "--model", "recurrent", "--steps", 2, "--threads", 1,
+         "--model.hidden", 4, "--out", tmp_path / "r")  # fmt: skip
+    assert (tmp_path / "r/report.html").exists()
+    names = {row["name"] for row in Run.load(tmp_path / "r").scores}
+    assert "nats" in names
+
+
+def test_an_analysis_is_written_over_nothing_of_the_run(tmp_path, capsys):
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).standard_normal((300, 2)).astype(np.float32))
+    data = open_data(str(tmp_path / "x.npy"), DataConfig(window=20))
+    run = fit(data, "recurrent", config=RecurrentConfig(latent=3, hidden=4), training=QUICK, out=tmp_path / "r")
+    before = (run.folder / "config.json").read_bytes()
+    assert "config.json is read" in refused(capsys, "analyse", run.folder, "--out", run.folder / "config.html")
+    assert (run.folder / "config.json").read_bytes() == before
+
+
+def test_a_file_whose_name_is_no_text_is_told_of(tmp_path, capsys, monkeypatch):
+    (tmp_path / "pics").mkdir()
+    for i in range(20):
+        Image.fromarray(np.random.default_rng(i).integers(0, 256, (8, 8), dtype=np.uint8)).save(
+            tmp_path / "pics" / f"{i}.png"
+        )
+    broken = os.fsencode(tmp_path / "pics") + b"/caf\xe9.png"
+    with open(broken, "wb") as file:
+        file.write(b"no picture")
+    out = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(out, "utf-8", "strict", write_through=True))
+    with pytest.raises(SystemExit) as done:
+        main(["data", str(tmp_path / "pics")])
+    assert done.value.code == 0
+    assert b"caf\\udce9.png" in out.getvalue()
 
 
 def test_a_picture_for_a_binarised_machine_is_thrown_as_its_own_bytes(tmp_path):
@@ -256,7 +317,9 @@ def test_ctrl_c_tells_what_is_kept(tmp_path, capsys, monkeypatch):
         with pytest.raises(SystemExit) as done:
             main(["train", "digits", "--steps", "40", "--out", str(folder), "--model.width", "8", "--threads", "1"])
         assert done.value.code == 130
-        assert kept in capsys.readouterr().err
+        told = capsys.readouterr().err
+        assert kept in told
+        assert told.rstrip().endswith("--resume --threads 1")
 
 
 def test_bfloat16_is_refused_where_it_is_emulated(tmp_path, monkeypatch, capsys):

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -172,6 +173,18 @@ def test_resume_keeps_its_settings(capsys, run):
     assert (Path(run) / "model.safetensors").read_bytes() == before
 
 
+def test_a_run_that_goes_on_elsewhere_says_so(capsys, run, tmp_path):
+    shutil.copytree(run, tmp_path / "r")
+    config = json.loads((tmp_path / "r/config.json").read_text())
+    assert (config["device"], config["processes"]) == ("cpu", 1)
+    (tmp_path / "r/config.json").write_text(json.dumps(config | {"processes": 2, "device": "cuda"}))
+    with pytest.raises(SystemExit):
+        main(["train", "digits", "--out", str(tmp_path / "r"), "--resume", "--threads", "1"])
+    told = capsys.readouterr().err
+    assert "begun with processes 2, going on with 1" in told
+    assert "begun with device cuda, going on with cpu" in told
+
+
 MEAN, COVARIANCE = np.array([10.0, -2.0]), np.array([[4.0, 1.2], [1.2, 0.5]])
 
 
@@ -187,6 +200,15 @@ def table(tmp_path_factory):
               str(folder / "run"), "--threads", "1"])  # fmt: skip
     assert done.value.code == 0
     return folder / "run"
+
+
+def test_a_repaired_table_is_written_over_nothing_that_is_read(table, tmp_path, capsys):
+    for name in ("r-2.csv", "r-uncertainty.csv"):
+        (tmp_path / name).write_text("weight,height\n,13.0\n")
+        assert f"{name} is read" in refused(
+            capsys, "repair", table, tmp_path / name, "-n", 2, "--out", tmp_path / "r.csv"
+        )
+        assert (tmp_path / name).read_text() == "weight,height\n,13.0\n"
 
 
 def test_a_table_is_repaired_as_its_distribution_says(table, tmp_path, capsys):

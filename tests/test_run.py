@@ -307,6 +307,16 @@ def refuse(folder: Path, word: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_a_run_learns_in_one_place_at_a_time(tmp_path):
+    run = make(tmp_path / "r")
+    rounds = record(run, BARS, fabric_for("cpu"))
+    next(rounds)
+    with pytest.raises(BadInput, match="learning in another process"):
+        next(record(Run.load(tmp_path / "r"), BARS, fabric_for("cpu")))
+    rounds.close()
+    finish(run)
+
+
 def test_damaged_foreign_and_hostile_folders_give_one_line(copy, tmp_path):
     refuse(tmp_path / "nowhere", "no run folder")
     (tmp_path / "empty").mkdir()
@@ -326,7 +336,13 @@ def test_damaged_foreign_and_hostile_folders_give_one_line(copy, tmp_path):
         _ = Run.load(copy).codec
     change(copy, space={"shape": [1, 4, 4], "kind": "bit"}, per_class=7)
     refuse(copy, "damaged")
-    for told in ([], {"classes": 3}, {"classes": [3]}):
+    for told in (
+        [],
+        {"classes": 3},
+        {"classes": [3]},
+        {"classes": []},
+        {"classes": [], "spec": {}, "name": "x", "fingerprint": 3},
+    ):
         change(copy, data=told)
         refuse(copy, "damaged")
     (copy / "config.json").write_text("{")

@@ -70,6 +70,8 @@ def analyse(
     if between is not None and not sweep:
         raise BadInput("--between belongs to a sweep; say of what with --sweep")
     place = writable(out or str(opened.folder / "analysis.html"), (".html",))
+    for name in ("config.json", "scores.json"):
+        writable(str(place.with_suffix(".json")), (".json",), str(opened.folder / name))
     system = alone(model, input or None)
     if sweep:
         current(system, max(member, 0), sweep)  # a wrong name is told before anything is measured

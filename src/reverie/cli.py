@@ -1,5 +1,6 @@
 """The command line: `reverie COMMAND …`. Each command is a function; its docstring and types are its help."""
 
+import io
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -19,6 +20,8 @@ FULL = "not enough memory; try fewer examples at once, a smaller --training.batc
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs one command and exits: 0 when it did what was asked, 2 for bad input, 130 after Ctrl-C."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # the name of a file need not be UTF-8
     try:
         sys.exit(_dispatch(arguments))
     except BadInput as error:

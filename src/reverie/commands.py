@@ -28,7 +28,7 @@ from reverie.inputs import (
 )
 from reverie.models.gan import GAN
 from reverie.models.latent import LatentModel, Method
-from reverie.outputs import described, place_for, repair_table, save_examples, trust, writable
+from reverie.outputs import completed, described, place_for, repair_table, save_examples, trust, writable
 from reverie.progress import say
 from reverie.recording import write_npy
 from reverie.run import Run
@@ -144,6 +144,8 @@ def repair(
                 "of a table, the empty cells are filled; leave --observed, --noise, --given and --method out"
             )
         place = writable(out or "repaired.csv", (".csv",))
+        for made in completed(place, n):
+            writable(str(made), (".csv",), file)
         print(*repair_table(model, codec, *read_rows(opened, codec, file), n, place), sep="\n")
         return
     place = place_for(out or "repaired.png", opened.space, codec, file, observed)

@@ -4,6 +4,7 @@ import json
 import os
 import secrets
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,27 @@ def write_atomically(path: Path, content: bytes) -> None:
             raise
     except OSError as error:
         raise BadInput(f"cannot write {path}: {error.strerror}; free space or choose another place") from error
+
+
+@contextmanager
+def one_at_a_time(folder: Path) -> Iterator[None]:
+    """While it lasts no other who asks has that folder; BadInput where one has it now. Where a system or a disk knows no such locks, anyone has it."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        yield
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise BadInput(f"{folder} is learning in another process; wait until it ends, or stop it") from error
+        except OSError:
+            pass
+        yield
+    finally:
+        os.close(handle)
 
 
 def as_json(value: Any) -> bytes:

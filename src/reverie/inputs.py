@@ -12,7 +12,7 @@ from torch import Tensor
 from reverie.core.corruption import Corruption, PoissonNoise, SaltAndPepper
 from reverie.core.errors import BadInput
 from reverie.data import Data, DataConfig, open_data
-from reverie.data.codecs import TOP, Bits, Table
+from reverie.data.codecs import TOP, Binarised, Bits, Table
 from reverie.data.data import without_holes
 from reverie.data.pictures import is_picture, read_picture
 from reverie.data.sheets import SUFFIXES, Sheet, read_sheet
@@ -50,8 +50,13 @@ def read(run: Run, file: str) -> Tensor:
         raise BadInput(
             f"{run.name} was trained on real numbers, and a picture file holds bytes; give an .npy array in the same units"
         )
-    raw = read_picture(path, run.space).unsqueeze(0)
+    raw = _picture(run, path).unsqueeze(0)
     return (raw > 127).to(raw.dtype) if isinstance(codec, Bits) else raw
+
+
+def _picture(run: Run, path: Path) -> Tensor:
+    """(C, H, W) uint8, made to fit as the run's own pictures were."""
+    return read_picture(path, run.space, run.config["data"]["spec"].get("fit", "crop"))
 
 
 def read_rows(run: Run, codec: Table, file: str) -> tuple[Sheet, Tensor]:
@@ -147,7 +152,7 @@ def read_observed(words: str, run: Run) -> Tensor | None:
         return torch.from_numpy(array.reshape(1, *shape))
     if not path.is_file() or not run.space.is_picture:
         raise BadInput(f"--observed {words}: give all, left, right, top, bottom, a picture or a boolean .npy file")
-    return (read_picture(path, run.space).float().mean(0, keepdim=True) > 127).expand(1, *shape)
+    return (_picture(run, path).float().mean(0, keepdim=True) > 127).expand(1, *shape)
 
 
 def examples(run: Run, source: str) -> tuple[list[str], Tensor]:
@@ -206,6 +211,10 @@ def read_noise(run: Run, words: str) -> float | Corruption:
         return PoissonNoise(size, low, high)
     if kind == "salt-and-pepper":
         return SaltAndPepper(size, low, high)
+    if size and isinstance(run.codec, Binarised):
+        raise BadInput(
+            f"{run.name} sees a picture through coins, to which no Gaussian noise is added; give --noise salt-and-pepper:SHARE"
+        )
     unit = run.codec.to_model(torch.ones(1)) - run.codec.to_model(torch.zeros(1)) if size else torch.zeros(1)
     if unit.numel() > 1:
         raise BadInput(f"--noise is one number, and {run.name} has {unit.numel()} features of different scales")

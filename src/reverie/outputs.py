@@ -44,7 +44,7 @@ def repair_table(model: Repairs, codec: Table, sheet: Sheet, raw: Tensor, n: int
     if not len(broken):
         raise BadInput(f"nothing to repair: {sheet.path} has a value in every cell of the run's columns")
     tables = [[list(row) for row in sheet.rows] for _ in range(n)]
-    places = [sheet.names.index(column.name) for column in codec.columns]
+    columns = [sheet.names.index(column.name) for column in codec.columns]
     told: list[list[Any]] = [["row", "column", "value", "low", "high", "probability"]]
     with bar("repairing") as progress:
         for rows in broken.split(AT_ONCE):
@@ -53,15 +53,19 @@ def repair_table(model: Repairs, codec: Table, sheet: Sheet, raw: Tensor, n: int
             for i, cells in zip(rows.tolist(), world.swapaxes(0, 1), strict=True):
                 for j in (~observed[i]).nonzero().flatten().tolist():
                     for table, value in zip(tables, cells[:, j].tolist(), strict=False):
-                        table[i][places[j]] = word(codec, j, value)
+                        table[i][columns[j]] = word(codec, j, value)
                     told.append([i + 1, codec.columns[j].name, *summary(codec, j, cells[:, j])])
             progress(len(told) - 1, int((~observed).sum()))
-    named = {f"{k + 1}": [sheet.names, *table] for k, table in enumerate(tables)}
-    written = []
-    for name, lines in (named | {"uncertainty": told}).items():
-        written.append(out.with_name(f"{out.stem}-{name}.csv"))
-        write_csv(written[-1], lines, sheet.delimiter if name in named else ",")
-    return written
+    *places, uncertainty = completed(out, n)
+    for place, table in zip(places, tables, strict=True):
+        write_csv(place, [sheet.names, *table], sheet.delimiter)
+    write_csv(uncertainty, told)
+    return [*places, uncertainty]
+
+
+def completed(out: Path, n: int) -> list[Path]:
+    """Where `repair_table` writes."""
+    return [out.with_name(f"{out.stem}-{name}.csv") for name in (*range(1, n + 1), "uncertainty")]
 
 
 def summary(codec: Table, place: int, draws: np.ndarray) -> list[str]:

@@ -4,6 +4,7 @@ import itertools
 import json
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from reverie.core.model import Model
 from reverie.core.recipe import TrainingConfig
 from reverie.data import Data
 from reverie.evaluation.sets import Judge
-from reverie.files import whole_rows, write_atomically
+from reverie.files import one_at_a_time, whole_rows, write_atomically
 from reverie.run import Best, Run
 from reverie.training import Report, State, training, validate
 
@@ -37,6 +38,11 @@ def record(run: Run, data: Data, fabric: Fabric, until: float | None = None) -> 
     killed at any moment and resumed ends with the same bytes as one that was not. Where it is to have learned by `until` (a time of
     `time.monotonic()`), how many rounds it has is settled again on the way: that is written down, and not asked of a clock again.
     """
+    with one_at_a_time(run.folder) if fabric.is_global_zero else nullcontext():
+        yield from _recorded(run, data, fabric, until)
+
+
+def _recorded(run: Run, data: Data, fabric: Fabric, until: float | None) -> Iterator[Report]:
     config = run.training
     with torch.random.fork_rng():
         torch.manual_seed(run.seed)

@@ -58,6 +58,8 @@ class Run:
         seed: int,
         command: str = "",
         per_class: int = 0,
+        device: str = "cpu",
+        processes: int = 1,
     ) -> "Run":
         """A new folder with its config.json, all at once; BadInput if something is there already."""
         settings = {
@@ -78,6 +80,8 @@ class Run:
             "command": command,
             "versions": {name: version(name) for name in ("reverie", "torch", "numpy", "lightning-fabric")},
             "threads": torch.get_num_threads(),
+            "device": device,
+            "processes": processes,
         }
         folder = folder.absolute()
         if folder.exists():
@@ -117,6 +121,12 @@ class Run:
         words = config["data"].get("classes") if isinstance(config["data"], dict) else None
         if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
             raise BadInput(f"{file} does not say which classes its data have; the folder is damaged")
+        told = config["data"]
+        if not (
+            isinstance(told.get("spec"), dict)
+            and all(isinstance(told.get(key), str) for key in ("name", "fingerprint"))
+        ):
+            raise BadInput(f"{file} does not say where its data lie; the folder is damaged")
         if type(config["seed"]) is not int or not 0 <= config["seed"] <= SEEDS:
             raise BadInput(f"{file} has no seed, but {str(config['seed'])[:40]!r}; the folder is damaged")
         if best and not (folder / BEST).is_file():

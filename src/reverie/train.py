@@ -57,7 +57,7 @@ def fit(
     suited, usual = family.recipe(opened.space, len(opened.train))
     run, _ = begin(
         opened, model, config or suited, mirrored(training or usual, opened, training is None),
-        out or free_folder(opened.name, model), minutes, seed, fabric, "", per_class,
+        fabric.broadcast(out or free_folder(opened.name, model)), minutes, seed, fabric, "", per_class,
     )  # fmt: skip
     for _ in record(run, opened, fabric, _end(begun, minutes)):
         pass
@@ -131,7 +131,8 @@ def begin(
             fresh.prepare(data)  # what does not fit the data is told before there is a folder
     size = sum(p.numel() for p in fresh.parameters())
     if fabric.is_global_zero:
-        Run.create(Path(out), model, config, training, data, seed, command, machines)
+        kind, processes = fabric.device.type, fabric.world_size
+        Run.create(Path(out), model, config, training, data, seed, command, machines, kind, processes)
     fabric.barrier()
     return Run.load(out), size
 
@@ -146,7 +147,7 @@ def train(line: list[str]) -> None:
     if asked.threads:
         torch.set_num_threads(asked.threads)
     if asked.resume:
-        run, data = _again(asked, line)
+        run, data = _again(asked, line, fabric)
     else:
         run, data = _anew(asked, line, fabric)
     loud = fabric.is_global_zero
@@ -154,7 +155,7 @@ def train(line: list[str]) -> None:
         for _ in training_bar(run, record(run, data, fabric, _end(begun, asked.minutes)), loud):
             pass
     except KeyboardInterrupt:
-        again = f"reverie train {shlex.quote(asked.data)} --out {shlex.quote(str(_short(run.folder)))} --resume"
+        again = f"reverie train {shlex.quote(asked.data)} --out {shlex.quote(str(_short(run.folder)))} --resume{_as_begun(asked)}"
         kept = (
             f"round {run.kept:,} of {run.training.steps:,} and all before it are kept"
             if run.kept
@@ -163,6 +164,14 @@ def train(line: list[str]) -> None:
         raise KeyboardInterrupt(f"stopped; {kept}, go on with: {again}") from None
     if loud:
         finish(run, data)
+
+
+def _as_begun(asked: Any) -> str:
+    """What of the line says where it runs, which no run folder can know."""
+    usual = {"accelerator": "auto", "devices": 1, "nodes": 1, "threads": 0}
+    return "".join(
+        f" --{name} {getattr(asked, name)}" for name, value in usual.items() if getattr(asked, name) != value
+    )
 
 
 def _end(begun: float, minutes: float | None) -> float | None:
@@ -245,7 +254,7 @@ def _anew(asked: Any, line: list[str], fabric: Fabric) -> tuple[Run, Data]:
     if asked.steps is not None:
         training = check(dataclasses.replace(training, steps=asked.steps))
     config = from_flags(family.Config, asked.model_config)
-    out = asked.out or free_folder(data.name, asked.model)
+    out = fabric.broadcast(asked.out or free_folder(data.name, asked.model))  # each process would find its own
     command = "reverie train " + shlex.join(line)
     run, size = begin(
         data, asked.model, config, training, out, asked.minutes, asked.seed, fabric, command, asked.per_class
@@ -270,7 +279,7 @@ def _same_data(asked: Any, line: list[str], run: Run) -> None:
             raise BadInput(f"a resumed run keeps its data: --data.{field.name} is {own or 'not set'} in {run.folder}")
 
 
-def _again(asked: Any, line: list[str]) -> tuple[Run, Data]:
+def _again(asked: Any, line: list[str], fabric: Fabric) -> tuple[Run, Data]:
     if not asked.out:
         raise BadInput("--resume needs --out RUN, the run folder to go on with")
     asked.out = str(at_home(asked.out))
@@ -299,7 +308,11 @@ def _again(asked: Any, line: list[str]) -> tuple[Run, Data]:
         data = run.data(progress)
     if data.name != asked.data and str(Path(asked.data).absolute()) != str(data.spec.get("source")):
         raise BadInput(f"{asked.out} was trained on {data.name}, not {asked.data}; give that, or another --out")
-    if torch.get_num_threads() != run.config.get("threads"):
-        say(f"note: begun with {run.config.get('threads')} threads, going on with {torch.get_num_threads()}: "
-            "sums may round differently")  # fmt: skip
+    for name, now, why in (
+        ("threads", torch.get_num_threads(), "sums may round differently"),
+        ("device", fabric.device.type, "sums may round differently, and other numbers be drawn"),
+        ("processes", fabric.world_size, "other examples will be drawn"),
+    ):
+        if (begun := run.config.get(name, now)) != now:
+            say(f"note: begun with {name} {begun}, going on with {now}: {why}")
     return run, data

@@ -77,7 +77,7 @@ def classify(
     Args:
         data: a picture, a folder, an array; empty: the test set of what the run was trained on
         draws: importance samples for each example and label
-        seed: of the samples
+        seed: of coins, where a picture is seen through them; the samples of an example are the same under every seed
         out: a .csv of the label and its chance for each example, and the nats under every label
     """
     opened = Run.load(run)

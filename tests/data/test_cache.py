@@ -124,3 +124,16 @@ def test_what_a_killed_process_left_is_swept_after_a_day():
     cache.cached("key", Builder())
     assert not old.exists()
     assert new.exists()
+
+
+def test_what_another_process_is_using_is_left_alone():
+    def overtaken(path):
+        rows, _ = cache.cached("key", Builder(8))
+        inodes.append(rows.stat().st_ino)
+        return Builder(7)(path)
+
+    inodes = []
+    rows, about = cache.cached("key", overtaken)
+    assert rows.stat().st_ino == inodes[0]
+    assert np.load(rows).tolist() == [[8, 8, 8]]
+    assert json.loads(rows.with_name("about.json").read_text()) == about

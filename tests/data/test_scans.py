@@ -54,6 +54,17 @@ def test_a_scan_knows_the_seconds_between_its_volumes(scan, tmp_path):
     assert open_data(**told.spec).space.tr == 2.0
 
 
+@pytest.mark.parametrize("name", ["scan.nii.gz", "scan.nii"])
+def test_a_scan_that_was_cut_short_is_told(scan, tmp_path, name):
+    path, atlas, _ = scan
+    (tmp_path / "whole").mkdir()
+    nibabel.save(nibabel.load(path), tmp_path / "whole" / name)
+    whole = (tmp_path / "whole" / name).read_bytes()
+    (tmp_path / name).write_bytes(whole[: 2 * len(whole) // 3])
+    with pytest.raises(BadInput, match="damaged or cut short"):
+        open_data(tmp_path / name, window=6, parcels=str(atlas))
+
+
 def test_what_is_wrong_with_a_scan_is_told(scan, tmp_path):
     path, atlas, _ = scan
     for match, options in (

@@ -64,3 +64,15 @@ def test_too_little_is_refused():
         VAR1.fitted(np.zeros((3, 2)))
     with pytest.raises(BadInput, match="fewer than two steps"):
         Gaussian.fitted(np.array([[0.0, np.nan], [1.0, 1.0]]))
+
+
+def test_what_a_series_is_not_enough_for_is_left_out():
+    x = np.random.default_rng(0).standard_normal((20, 30))
+    assert set(baselines(x)) == {
+        "white noise",
+        "Gaussian",
+        "persistence",
+    }  # a VAR(1) of 30 channels wants more than 20 steps
+    x[::2, 0], x[1::2, 1] = np.nan, np.nan
+    assert "VAR(1)" not in baselines(x)
+    assert "persistence" not in baselines(x)

@@ -78,3 +78,8 @@ def test_without_labels_there_are_no_directions(labelled):
     assert label_directions(Flat(), many) == {}
     labelled.train.labels = None
     assert label_directions(Flat(), labelled) == {}
+
+
+def test_one_label_alone_has_no_direction(labelled):
+    labelled.train.labels = torch.zeros_like(labelled.train.labels)
+    assert label_directions(Flat(), labelled) == {}

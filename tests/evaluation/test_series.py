@@ -62,6 +62,17 @@ def test_all_rows_are_over_the_same_steps_and_many_channels_are_not_binned():
     assert judge(wide[:, :5], wide[None, :, :5])["d_stsp"].method.startswith("gtf2023, 30 bins")
 
 
+def test_scores_that_a_test_series_cannot_have_are_left_out():
+    train, test = walk(500, 0), walk(500, 1)
+    test[::2, 0], test[1::2, 1] = np.nan, np.nan  # no step is whole
+    rows = table(train, test, train[None], {1: np.zeros((1, 499, 2))})
+    assert set(rows["model"]) == {"d_hellinger", "pe_1"}
+    test[:, 0] = np.nan  # a channel is silent
+    rows = table(train, test, train[None], {1: np.zeros((1, 499, 2))})
+    assert set(rows["model"]) == {"pe_1"}
+    assert [score.name for score in scores(rows)] == ["pe_1"]
+
+
 def test_holes_in_the_test_series_are_carried_over_for_forecasts():
     train, test = walk(500, 0), walk(500, 1)
     test[100, 0] = np.nan

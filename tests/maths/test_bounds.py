@@ -97,3 +97,9 @@ def test_the_tail_tells_whether_the_error_can_be_trusted(x):
             assert (found.pareto_k < 0.2).all()
         else:
             assert (found.pareto_k - index).abs().max() < 0.2
+
+
+def test_minus_zero_is_zero(x):
+    zeros = torch.zeros_like(x)
+    plus, minus = (bounds.surprise(Known(0.3, 1.4), one, 20).value for one in (zeros, -zeros))
+    assert torch.equal(plus, minus)

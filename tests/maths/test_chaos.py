@@ -57,6 +57,17 @@ def test_members_are_as_they_would_be_alone_and_one_that_runs_away_spoils_no_oth
     assert kaplan_yorke(found)[1].isnan()
 
 
+def test_the_low_end_of_a_spectrum_is_not_lost_between_two_frames():
+    """Of an orbit in float32 too, whose rounding is coarser than what five steps leave of the last direction."""
+    values = torch.tensor([1.2, 0.5, 1e-3], dtype=DOUBLE)
+    basis = torch.randn(3, 3, dtype=DOUBLE, generator=torch.Generator().manual_seed(0))
+    matrix = basis @ torch.diag(values) @ torch.linalg.inv(basis)
+    start = torch.zeros(1, 3)
+    found = lyapunov_spectrum(lambda z: z, lambda z: matrix.expand(1, 3, 3), start, 200, warm_up=50, every=5)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found[0].double(), values.log(), rtol=0, atol=1e-4)
+
+
 def test_a_forgotten_direction_is_minus_infinity():
     flat = torch.tensor([[2.0, 0.0], [0.0, 0.0]], dtype=DOUBLE)
     found = lyapunov_spectrum(lambda z: z, lambda z: flat.expand(1, 2, 2), torch.zeros(1, 2, dtype=DOUBLE), 10)

@@ -93,3 +93,11 @@ def test_what_cannot_be_searched_is_refused():
         cycles(two)
     with pytest.raises(BadInput, match="periods from 1 on"):
         cycles(tent(1.5), [0])
+
+
+def test_a_map_without_units_has_the_fixed_point_of_a_linear_one():
+    A = torch.diag(torch.tensor([0.5, -0.25], dtype=DOUBLE))
+    nothing = torch.zeros(1, 2, 0, dtype=DOUBLE), torch.zeros(1, 0, 2, dtype=DOUBLE)
+    weights = Shallow(A[None], *nothing, torch.ones(1, 2, dtype=DOUBLE), torch.zeros(1, 0, dtype=DOUBLE))
+    (only,) = cycles(weights).cycles
+    torch.testing.assert_close(only.points[0], torch.tensor([2.0, 0.8], dtype=DOUBLE))

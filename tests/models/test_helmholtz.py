@@ -312,3 +312,15 @@ def test_bits_that_are_shown_in_turn_are_never_told_exactly_where_some_are_hidde
     assert found.method == "IWAE-4000"
     assert found.error > 0
     assert abs(found.value - truth) < 5 * found.error
+
+
+def test_no_number_that_a_generator_can_give_draws_a_bit_that_has_no_chance():
+    """In float32 a uniform number may be 0, and that of a normal one 1."""
+    layer = KINDS["sigmoid"](0, 2)
+    with torch.no_grad():
+        layer.bias.copy_(torch.tensor([40.0, -40.0]))
+    chain = Chain([layer], torch.zeros(1, 0), down=True)
+    for noise in (torch.full((1, 2), 6.0), torch.full((1, 2), -40.0)):
+        z = chain.place(noise)
+        assert z.tolist() == [[1.0, 0.0]]
+        assert chain.log_prob(z).item() == pytest.approx(0.0, abs=1e-6)

@@ -11,6 +11,7 @@ from reverie.core.recipe import TrainingConfig
 from reverie.core.space import Space
 from reverie.data.arrays import from_array
 from reverie.data.config import DataConfig
+from reverie.models import linear
 from reverie.models.linear import Linear, LinearConfig
 
 
@@ -33,6 +34,22 @@ def test_it_finds_the_size_of_the_latent_and_the_noise(fitted):
     assert model.config.latent == 3
     # Each feature was made with noise of 0.3 of its signal, and scaled to one.
     assert abs(model.noise.sqrt() - 0.3 / (1 + 0.3**2) ** 0.5) < 0.02
+
+
+@pytest.mark.parametrize("part", [7, 500, 1599, 10_000])
+@pytest.mark.parametrize("count", [5, 2000])
+def test_examples_are_taken_in_parts_and_give_what_all_of_them_give(monkeypatch, part, count):
+    x = torch.randn(count, 8, generator=torch.Generator().manual_seed(1)) @ torch.diag(torch.arange(1.0, 9)) + 100
+    data = from_array("made", x.numpy(), {"source": "made"}, DataConfig())
+    monkeypatch.setattr(linear, "PART", part)
+    model = Linear(LinearConfig(2), data.space)
+    model.solve(data, TrainingConfig())
+    whole = data.train.x().double()
+    torch.testing.assert_close(model.mu, whole.mean(0))
+    covariance = torch.cov(whole.T, correction=0)
+    values, vectors = torch.linalg.eigh(covariance)
+    torch.testing.assert_close(model.variances, values.flip(0)[:2].clamp(min=float(model.noise)))
+    torch.testing.assert_close((model.axes.T @ vectors[:, -2:]).abs().sum(0), torch.ones(2, dtype=torch.float64))
 
 
 def test_surprise_is_the_dense_formula(fitted):
@@ -108,3 +125,14 @@ def test_other_noise_than_gaussian_is_refused():
     model = Linear(LinearConfig(latent=2), Space((5,), "real"))
     with pytest.raises(BadInput, match="Gaussian noise alone"):
         model.repair(torch.zeros(2, 5), None, 1, SaltAndPepper(0.1))
+
+
+def test_holes_are_refused_wherever_they_are():
+    x = torch.randn(200, 3, generator=torch.Generator().manual_seed(0)).numpy()
+    whole = from_array("made", x, {"source": "made"}, DataConfig())
+    for part in (whole.train, whole.valid):
+        broken = x.copy()
+        broken[part.start, 1] = torch.nan
+        data = from_array("made", broken, {"source": "made"}, DataConfig())
+        with pytest.raises(BadInput, match="missing entries"):
+            Linear(LinearConfig(2), data.space).solve(data, TrainingConfig())

@@ -11,6 +11,7 @@ from reverie.data import open_data
 from reverie.maths.bounds import log_weights
 from reverie.maths.objectives import bound_of
 from reverie.models.vae import VAE, VAEConfig
+from reverie.nets.flows import CouplingFlow
 from reverie.nets.posteriors import FlowPosterior
 from reverie.training import State, fabric_for, training
 
@@ -24,6 +25,22 @@ def test_the_reported_bound_is_the_bound_whatever_is_differentiated():
         torch.manual_seed(6)
         reports += [phase.report for phase in model.phases(Batch(x), 0)]
     assert torch.stack(reports).std() < 1e-6
+
+
+def test_a_posterior_with_a_flow_is_not_asked_for_the_density_that_it_told(monkeypatch):
+    """Of one draw: going back through the flow costs as much as the draw, and is not exact."""
+    asked, forward = [], CouplingFlow.forward
+
+    def watched(self, x, context, inverse=False):
+        asked.append(inverse)
+        return forward(self, x, context, inverse)
+
+    monkeypatch.setattr(CouplingFlow, "forward", watched)
+    model = VAE(VAEConfig(latent=2, width=8, prior="normal", posterior="flow"), Space((1, 3, 3), "bit"))
+    (found,) = model.phases(Batch(torch.randint(2, (32, 1, 3, 3)).float()), 0)
+    assert asked == [False]
+    found.loss.backward()
+    assert all(p.grad is not None for p in model.parameters())
 
 
 def test_what_is_differentiated_is_what_was_asked_for():

@@ -203,3 +203,12 @@ def test_every_parameter_learns(family):
     assert all((p.grad != 0).any() for p in model.likelihood.parameters())
     assert model.sample(3).shape == (3, *space.shape)
     assert dataclasses.asdict(model.config)["neighbours"] == 2
+
+
+@torch.no_grad()
+def test_a_head_of_tables_moves_with_its_machine():
+    tell = NeighbourHead(Space((1, 3, 4), "byte"), "categorical", radius=1, width=4).double()
+    law = tell(torch.randn(2, tell.outputs, dtype=torch.float64))
+    x = law.sample()
+    assert x.dtype == torch.float64
+    assert law.log_prob(x).isfinite().all()

@@ -267,3 +267,11 @@ def test_the_gaussian_follows_the_aggregate_of_what_is_perceived(family):
     assert torch.allclose(prior.covariance, truth, atol=0.2)
     found = torch.linalg.inv(prior.whitening.T @ prior.whitening)
     assert torch.allclose(found, prior.covariance, atol=0.1)
+
+
+def test_a_gaussian_that_is_told_of_no_number_waits_for_the_loss_to_tell():
+    prior = LearnedGaussian(2)
+    before = prior.whitening.clone()
+    for _ in range(30):
+        prior.follow(Gaussian(torch.full((4, 2), torch.nan), torch.zeros(4, 2)))
+    assert torch.equal(prior.whitening, before)

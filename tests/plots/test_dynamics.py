@@ -96,3 +96,15 @@ def test_every_spike_is_a_stroke_and_more_of_them_are_darker():
     assert strokes.get_colors()[:, 3].max() == 1
     assert (strokes.get_colors()[:, 3] < 0.6).sum() == 2
     assert figure_png(dynamics.raster({"seen": x * 0}, LIGHT), dpi=30)
+
+
+def test_channels_may_be_called_anything():
+    names = ["cost_$_per_$", "p$^$q"]
+    shown = [
+        dynamics.runs({"$seen$": circle(), "$^$": circle()}, names, DARK),
+        dynamics.fan(circle()[:20], np.stack([circle()[20:30]] * 3), circle()[20:30], names, DARK),
+        dynamics.spectra({"seen": np.full((9, 2), 1 / 9)}, names, DARK),
+        dynamics.subjects(circle()[:2], names, DARK),
+    ]
+    assert shown[0].axes[0].get_ylabel() == "cost_$_per_$, $seen$"
+    assert all(figure_png(figure, dpi=30) for figure in shown)

@@ -1,6 +1,5 @@
 """Data that come inside packages: portraits, digits, clothes."""
 
-import dataclasses
 import gzip
 import importlib.util
 from pathlib import Path
@@ -74,7 +73,10 @@ def fashion(config: DataConfig, progress: Progress | None = None) -> Data:
         FASHION / f"{part}-{what}-ubyte.gz" for part in ("train", "t10k") for what in ("images-idx3", "labels-idx1")
     ]
     if not all(f.is_file() for f in files):
-        return _fashion_from_hub(config, progress)
+        raise BadInput(
+            "fashion is not installed; on Debian or Ubuntu: apt-get install dataset-fashion-mnist; or take it from the network, split "
+            "otherwise, as hf:zalando-datasets/fashion_mnist --data.size 28 28"
+        )
     x, y, test_x, test_y = (_idx(f) for f in files)
     # The published test set stays; validation is drawn from the rest by content.
     order = np.argsort(np.array([content_hash(row.tobytes()) for row in x], np.uint64))
@@ -82,19 +84,6 @@ def fashion(config: DataConfig, progress: Progress | None = None) -> Data:
     labels = np.concatenate([y[order], test_y]).astype(np.int64)
     cuts = (len(x) - 10_000, len(x))
     return from_array("fashion", pixels, {"source": "fashion"}, config, labels, CLOTHES, edges=cuts)
-
-
-def _fashion_from_hub(config: DataConfig, progress: Progress | None) -> Data:
-    from reverie.data.hub import open_hub  # which itself is made of what is here
-
-    settings = dataclasses.replace(config, size=(28, 28), colour="grey")
-    try:
-        data = open_hub("hf:zalando-datasets/fashion_mnist", settings, progress)
-    except BadInput as error:
-        raise BadInput(
-            f"fashion is not installed; on Debian or Ubuntu: apt-get install dataset-fashion-mnist ({error})"
-        ) from error
-    return dataclasses.replace(data, name="fashion", spec={"source": "fashion"} | binarise_spec(config))
 
 
 def _idx(path: Path) -> np.ndarray:

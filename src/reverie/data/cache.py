@@ -40,7 +40,7 @@ def cached(key: Any, build: Callable[[Path], dict[str, Any]]) -> tuple[Path, dic
             about["bytes"] = (new / "rows.npy").stat().st_size
             about["content"] = _content(new / "rows.npy")
             (new / "about.json").write_text(json.dumps(about))
-            if folder.exists():  # torn or from another version
+            if folder.exists() and _read(folder) is None:  # torn or from another version
                 shutil.rmtree(folder)
             try:
                 new.rename(folder)

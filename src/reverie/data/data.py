@@ -70,6 +70,14 @@ class Split:
             x = self.codec.to_model(self.raw(slice(0, limit)))
         return without_holes(x)[0] if self.holes else x
 
+    def parts(self, size: int) -> Iterator[Tensor]:
+        """`x`, so many rows at a time, for what need not have all of them in memory; a codec that draws has other draws than there."""
+        for start in range(0, len(self), size):
+            with torch.random.fork_rng(devices=[]):
+                torch.default_generator.manual_seed(start)
+                x = self.codec.to_model(self.raw(slice(start, start + size)))
+            yield without_holes(x)[0] if self.holes else x
+
     def observed(self, limit: int | None = None) -> Tensor | None:
         """(n, *shape) bool, of the first `limit` rows, True = measured; None where the split has no holes."""
         return ~self.raw(slice(0, limit)).isnan() if self.holes else None

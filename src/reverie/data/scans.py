@@ -1,6 +1,7 @@
 """Recordings in the formats of brain research: scans in NIfTI, spikes in NWB."""
 
 import importlib.util
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ def read_scan(path: Path, parcels: str) -> np.ndarray:
     scan, atlas = _opened(path), _opened(Path(parcels).expanduser())
     if len(scan.shape) != 4 or scan.shape[3] < 2:
         raise BadInput(f"{path} has shape {scan.shape}; a recording is (x, y, z, time)")
-    labels = np.asarray(atlas.dataobj).squeeze()
+    labels = _values(Path(parcels), atlas, ...).squeeze()
     if labels.shape != scan.shape[:3]:
         raise BadInput(
             f"{parcels} has shape {labels.shape}, and {path.name} {scan.shape[:3]}; resample the one to the other"
@@ -42,7 +43,7 @@ def read_scan(path: Path, parcels: str) -> np.ndarray:
     names = np.unique(flat[flat > 0])
     places = [np.flatnonzero(flat == name) for name in names]
     # A volume at a time, so that a long scan need not be in memory at once.
-    volumes = (np.asarray(scan.dataobj[..., t], np.float64).ravel() for t in range(scan.shape[3]))
+    volumes = (_values(path, scan, (..., t)).astype(np.float64).ravel() for t in range(scan.shape[3]))
     return np.stack([[volume[place].mean() for place in places] for volume in volumes])
 
 
@@ -94,3 +95,13 @@ def _opened(path: Path) -> Any:
         return nibabel.load(path)
     except (nibabel.filebasedimages.ImageFileError, OSError, EOFError, ValueError) as error:
         raise BadInput(f"{path} is not a readable NIfTI ({' '.join(str(error).split())[:80]})") from error
+
+
+def _values(path: Path, scan: Any, where: Any) -> np.ndarray:
+    """Some of the numbers of a scan, which are read only now; BadInput where the file ends before them."""
+    try:
+        return np.asarray(scan.dataobj[where])
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        raise BadInput(
+            f"{path} is damaged or cut short ({' '.join(str(error).split())[:80]}); copy it again"
+        ) from error

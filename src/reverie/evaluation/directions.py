@@ -23,7 +23,7 @@ def label_directions(model: Model, data: Any) -> dict[str, Float[Tensor, " *poin
     one standard deviation of the model's points long (Shen, Gu, Tang & Zhou 2020, arXiv 1907.10786).
 
     Of a model that perceives, the points are those of training examples. One that has styles draws its own; what it makes of
-    them, always the same ones, is labelled by a classifier of the training pictures of `data` (a Data). Nothing where these have no labels, or many,
+    them, always the same ones, is labelled by a classifier of the training pictures of `data` (a Data). Nothing where these have no labels, one, or many,
     or where a machine is told the label and need not find a place for it.
     """
     labels = data.train.labels
@@ -34,6 +34,8 @@ def label_directions(model: Model, data: Any) -> dict[str, Float[Tensor, " *poin
         with torch.random.fork_rng():
             torch.manual_seed(0)
             points = model.styles(EXAMPLES)
+            if len(labels.unique()) < 2:
+                return {}
             labels = _guessed(x, labels, model.imagine(points).cpu())
     elif isinstance(model, Encodes):
         device = next(itertools.chain(model.parameters(), model.buffers())).device

@@ -1,6 +1,7 @@
 """How good a model of series is: medians over independently trained members, between plain models and real data."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Literal
 
 import numpy as np
@@ -52,17 +53,22 @@ def over_members(
 def judge(
     test: Float[np.ndarray, "T N"], runs: Float[np.ndarray, "S T N"], smoothing: float = SMOOTHING
 ) -> dict[str, Estimate]:
-    """d_stsp and d_hellinger of free runs, one of each member, as long as the test series they are compared with."""
+    """d_stsp and d_hellinger of free runs, one of each member, as long as the test series they are compared with; without d_stsp where no
+    step of that was measured whole, and without d_hellinger where a channel of it never was."""
     diverged = np.array([runs_away(run) for run in runs])
     binned = test.shape[1] <= MOST_BINNED
-    apart = np.array([divergence(test, run) if binned else divergence_of_mixtures(test, run) for run in runs])
-    spectra = np.array([hellinger(test, run, smoothing) for run in runs])
     how = f"{GTF2023.name}, {GTF2023.each} bins" if binned else "mixtures, variance 1, 1000 draws"
     steps = f"{len(test)} steps"
-    return {
-        "d_stsp": over_members(apart, diverged, "nats", "lower", f"{how}, {steps}"),
-        "d_hellinger": over_members(spectra, diverged, "distance", "lower", f"smoothed by {smoothing:g} bins, {steps}"),
-    }
+    found: dict[str, Estimate] = {}
+    with suppress(BadInput):
+        apart = np.array([divergence(test, run) if binned else divergence_of_mixtures(test, run) for run in runs])
+        found["d_stsp"] = over_members(apart, diverged, "nats", "lower", f"{how}, {steps}")
+    with suppress(BadInput):
+        spectra = np.array([hellinger(test, run, smoothing) for run in runs])
+        found["d_hellinger"] = over_members(
+            spectra, diverged, "distance", "lower", f"smoothed by {smoothing:g} bins, {steps}"
+        )
+    return found
 
 
 def lyapunov_max(largest: Float[np.ndarray, " S"], unit: str = "step") -> Estimate:

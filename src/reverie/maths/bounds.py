@@ -130,7 +130,10 @@ def _noise(
     generators = []
     for i in range(len(x)):
         row = x[i] if observed is None else torch.where(observed[i], x[i], x.new_full((), torch.nan))
-        content = row.float().cpu().numpy().tobytes() + (b"" if given is None else bytes(str(int(given[i])), "ascii"))
+        # Plus zero, so that -0 and 0 are one number.
+        content = (row.float() + 0.0).cpu().numpy().tobytes() + (
+            b"" if given is None else bytes(str(int(given[i])), "ascii")
+        )
         digest = blake2b(content, digest_size=8, key=seed.to_bytes(8, "little", signed=True)).digest()
         generators.append(torch.Generator().manual_seed(int.from_bytes(digest, "little") >> 1))
     blocks = max(1, at_once // len(x) // BLOCK)

@@ -117,7 +117,7 @@ def _all_sequences(weights: Shallow, k: int) -> Iterator[Tensor]:
     """(n, k, L) every sequence of regions, part by part."""
     units = weights.W2.shape[1]
     for part in torch.arange(2 ** (k * units)).split(4096):
-        yield (part[:, None] >> torch.arange(k * units) & 1).bool().view(-1, k, units)
+        yield (part[:, None] >> torch.arange(k * units) & 1).bool().view(len(part), k, units)
 
 
 def _guesses(weights: Shallow, k: int, start: Tensor | None, random: torch.Generator) -> Tensor:

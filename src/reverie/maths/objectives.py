@@ -4,6 +4,7 @@ All are made of log-weights. What is told is always the bound itself, whatever i
 """
 
 import math
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import torch
@@ -49,9 +50,11 @@ def surrogate(
       them (Rainforth et al. 2018, arXiv 1802.04537); with holes in the data, MIWAE (Mattei & Frellsen 2019, arXiv 1812.02633).
     - `dreg`: the same bound with the doubly reparameterised gradient (Tucker, Lawson, Gu & Maddison 2018, arXiv 1810.04152).
     """
-    z = q.sample(repeats * draws)
     if objective == "elbo":
-        return _elbo(model, q, z, batch, weight, free)
+        # As it was drawn, for a q that need not ask for the density of its own draw (nets/flows.py).
+        each = [q.sample()] if repeats * draws == 1 else list(q.sample(repeats * draws))
+        return _elbo(model, q, each, batch, weight, free)
+    z = q.sample(repeats * draws)
     scales: list[Tensor] = []
     if objective == "dreg" and z.requires_grad:
         z.register_hook(lambda gradient: gradient * scales[0].view(*scales[0].shape, *[1] * (gradient.dim() - 2)))
@@ -69,11 +72,15 @@ def surrogate(
     return Surrogate(-(share * log_w).sum(1).mean(), told)
 
 
-def _elbo(model: Explains, q: Reparameterised, z: Tensor, batch: Batch, weight: float, free: float) -> Surrogate:
+def _elbo(
+    model: Explains, q: Reparameterised, z: Sequence[Tensor], batch: Batch, weight: float, free: float
+) -> Surrogate:
     if len(z) > 1:
         rows = (None if part is None else part.expand(len(z), *part.shape).flatten(0, 1) for part in batch)
         batch = Batch(*rows)  # type: ignore[arg-type]
-    likelihood = model.decode(z.flatten(0, 1), batch.given).log_prob(batch.x, batch.observed).mean()
+    likelihood = (
+        model.decode(torch.cat(tuple(z)) if len(z) > 1 else z[0], batch.given).log_prob(batch.x, batch.observed).mean()
+    )
     kl = (
         model.prior.kl(q, z[0]).mean(0)
         if len(z) == 1
@@ -81,7 +88,7 @@ def _elbo(model: Explains, q: Reparameterised, z: Tensor, batch: Batch, weight: 
     )
     whole = kl.sum()
     # Free bits are counted for each latent where the KL is a sum over them, otherwise for all together.
-    allowance = free * (math.prod(z.shape[2:]) if kl.dim() == 0 else 1)
+    allowance = free * (math.prod(z[0].shape[1:]) if kl.dim() == 0 else 1)
     charged = kl.clamp(min=allowance).sum() if free > 0 else whole
     loss = charged - likelihood if weight == 1 else weight * charged - likelihood
     return Surrogate(loss, (likelihood - whole).detach())

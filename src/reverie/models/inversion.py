@@ -27,7 +27,8 @@ def invert(
 
     For the first half of `steps` all layers share one style, which begins as the mean of those of `starts`; then each has
     its own. What is lowered is the mean squared difference, at every scale of a [1, 2, 1] pyramid, and that of the critic's
-    `features`, in which what was not seen is as the picture has it. No example knows of the others.
+    `features`, in which what was not seen is as the picture has it. No example knows of the others, but by the noise of a generator that
+    adds some.
     """
     x, seen = _as_seen(x, observed)
     common = starts.mean(1, keepdim=True)

@@ -18,6 +18,8 @@ from reverie.core.recipe import TrainingConfig
 from reverie.core.space import Space
 from reverie.nets.priors import StandardNormal
 
+PART = 8192  # training examples in memory at once
+
 
 @dataclass(frozen=True)
 class LinearConfig:
@@ -57,15 +59,13 @@ class Linear(Model):
 
     @torch.no_grad()
     def solve(self, data: Any, config: TrainingConfig) -> None:
-        if data.train.holes:
+        if data.train.holes or data.valid.holes:
             raise BadInput(f"{data.name} has missing entries, which linear cannot learn from; use --model vae")
-        x = data.train.x().flatten(1).to(self.mu)
-        if len(x) < 2:
-            raise BadInput(f"{data.name} has {len(x)} training examples; linear needs at least 2")
-        n, dims = x.shape
-        mu = x.mean(0)
-        _, singular, axes = torch.linalg.svd(x - mu, full_matrices=False)
-        spectrum, axes = singular.square() / n, axes.T
+        n, dims = len(data.train), self.space.dims
+        if n < 2:
+            raise BadInput(f"{data.name} has {n} training examples; linear needs at least 2")
+        mu, singular, axes = _spread(data.train, self.mu)
+        spectrum = singular.square() / n
         latent = self.config.latent or self._choose(data.valid.x().flatten(1).to(mu) - mu, spectrum, axes)
         latent = min(latent, n - 1, dims - 1)
         self.mu, self.axes, self.variances = mu, axes[:, :latent].clone(), spectrum[:latent].clone()
@@ -184,3 +184,16 @@ class Linear(Model):
         )  # root^-T e has covariance precision^-1
         z = mean + deviation.T
         return self.decode(z.to(x.dtype)).fill(x.expand(n, *x.shape), observed, noise)
+
+
+def _spread(split: Any, like: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The mean (D,) of the examples of a split, the singular values of what they are beside it, and its right singular vectors (D, most).
+
+    Of the triangle that is left of a 1 and each example (QR), part by part, so that all of them need not be in memory.
+    """
+    left = like.new_zeros(0, len(like) + 1)
+    for x in split.parts(PART):
+        rows = x.flatten(1).to(like)
+        left = torch.linalg.qr(torch.cat([left, torch.cat([rows.new_ones(len(rows), 1), rows], 1)]), mode="r").R
+    _, singular, axes = torch.linalg.svd(left[1:, 1:], full_matrices=False)
+    return left[0, 1:] / left[0, 0], singular, axes.T

@@ -88,6 +88,9 @@ class Noise(Factored):
         return Lattice(self.zeros.unsqueeze(-1).expand(*self.zeros.shape, len(self.values)), self.values, event_dims)
 
 
+PART = 8192  # training examples in memory at once
+
+
 @dataclass(frozen=True)
 class IndependentConfig:
     prior_count: float = knob(0.5, "imagined examples spread evenly over all values of an entry", low=1e-6)
@@ -121,18 +124,19 @@ class Independent(Factored):
 
     @torch.no_grad()
     def solve(self, data: Any, config: TrainingConfig) -> None:
-        x = data.train.x().to(self.table.device)
         if self.space.lattice is None:
+            x = data.train.x().to(self.table.device)
             observed = data.train.observed()
             seen = torch.ones_like(x) if observed is None else observed.to(x)
             mean = (seen * x).sum(0) / seen.sum(0)
             spread = ((seen * (x - mean).square()).sum(0) / seen.sum(0)).sqrt().clamp(min=1e-6)
             self.table.copy_(torch.stack([mean, spread.log()], -1))
             return
-        level = Lattice(self.table, self.values).levels(x).flatten(1)
         levels = len(self.values)
-        counts = torch.zeros(level.shape[1], levels, device=x.device)
-        counts.scatter_add_(1, level.T, torch.ones_like(level.T, dtype=counts.dtype))
+        counts = torch.zeros(self.space.dims, levels, device=self.table.device)
+        for x in data.train.parts(PART):
+            level = Lattice(self.table, self.values).levels(x.to(self.table.device)).flatten(1).T
+            counts.scatter_add_(1, level, torch.ones_like(level, dtype=counts.dtype))
         smooth = max(self._kernels(levels), key=lambda kernel: self._leave_one_out(counts, kernel))
         self.table.copy_(torch.log(self._smoothed(counts, smooth)).view_as(self.table))
 

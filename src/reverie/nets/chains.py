@@ -17,6 +17,9 @@ from reverie.core.space import Space
 from reverie.nets.beliefs import Belief, Law, SigmoidLaw, Walked
 from reverie.nets.likelihoods import BernoulliHead, Head, Likelihood, head
 
+# A uniform number in float32 may be 0 or, of a normal one, 1; a bit drawn by it would have nearly no chance, and importance weights that are wrong by as much.
+WITHIN = (2.0**-25, 1 - 2.0**-24)
+
 
 class Chain(Placed):
     """All latent bits (..., Z), layer by layer from the data up, each layer given the one before it in the chain.
@@ -54,7 +57,7 @@ class Chain(Placed):
             if bits is not None:
                 z = bits[i]
             else:
-                z = law.place(u[i] if u is not None else h.new_empty(rows, belief.size).uniform_())
+                z = law.place((u[i] if u is not None else h.new_empty(rows, belief.size).uniform_()).clamp(*WITHIN))
             yield law, z
             h, copies = (law.mean if self.soft else z), 1
 

@@ -5,7 +5,7 @@ texture (Gulrajani et al. 2016, arXiv 1611.05013), and drawing costs a small net
 places at once.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
@@ -64,7 +64,7 @@ class Neighbours(nn.Module):
 class NeighbourLaw(Sequential):
     """p(x|z) for what a decoder says (B, said, H, W), its locations moved by `shift` (B, C H W) where given."""
 
-    def __init__(self, net: Neighbours, all_places: Head, fronts: Sequence[Head], said: Tensor, shift: Tensor | None):
+    def __init__(self, net: Neighbours, all_places: Head, fronts: nn.ModuleList, said: Tensor, shift: Tensor | None):
         self.net, self.all_places, self.fronts = net, all_places, fronts
         self.said, self.shift = said, shift
         self.raw = said[:, : net.out.out_features]  # the numbers of the law; the rest is for the net alone
@@ -125,7 +125,8 @@ class NeighbourHead(Head):
         channels, self.height, self.width = space.shape
         self.all_places = head(space, name, components)
         longest = max(len(r) for r, _ in fronts(self.height, self.width, radius))
-        self.fronts = [head(Space((channels, k, 1), space.kind), name, components) for k in range(1, longest + 1)]
+        shapes = [(channels, k, 1) for k in range(1, longest + 1)]
+        self.fronts = nn.ModuleList(head(Space(shape, space.kind), name, components) for shape in shapes)
         law, places = self.all_places.start, self.height * self.width
         self.start, self.shifts = torch.cat([law, law.new_zeros(HINTS * places)]), self.all_places.shifts
         maps = len(law) // places

@@ -130,7 +130,7 @@ def surprises(found: Mapping[str, ArrayLike], unit: str, ink: Ink) -> Figure:
         quiet(axes, ink)
         axes.set_yticks([])
         axes.spines["left"].set_visible(False)
-        axes.set_ylabel(name, rotation=0, ha="right", va="center", color=colour)
+        axes.set_ylabel(name, rotation=0, ha="right", va="center", color=colour, parse_math=False)
         axes.tick_params(axis="x", length=3 if i == len(worlds) - 1 else 0)
     panels[-1].set_xlabel(unit)
     return figure
@@ -145,7 +145,7 @@ def scatter(sets: Mapping[str, NDArray[np.floating]], ink: Ink, lines: Sequence[
     middle, reach = first.mean(0), 1.25 * np.abs(first - first.mean(0)).max(0) + 1e-9
     for i, (axes, (name, points)) in enumerate(zip(panels, sets.items(), strict=True)):
         axes.scatter(points[:, 0], points[:, 1], s=3, lw=0, alpha=0.6, color=ink.first if i == 0 else ink.second)
-        axes.set_title(name, fontsize=11, family=SERIF, color=ink.text)
+        axes.set_title(name, fontsize=11, family=SERIF, color=ink.text, parse_math=False)
         axes.set_xlim(middle[0] - reach[0], middle[0] + reach[0])
         axes.set_ylim(middle[1] - reach[1], middle[1] + reach[1])
         axes.set_box_aspect(1)

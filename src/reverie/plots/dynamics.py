@@ -36,7 +36,7 @@ def attractors(paths: Mapping[str, Path], ink: Ink, cycles: Sequence[Path] = (),
         axes.plot(*drawn.T, color=ink.first if i == 0 else ink.second, lw=0.35, alpha=0.85)
         for j, cycle in enumerate(cycles):
             _cycle(axes, project(cycle), ink, j < len(stable) and stable[j])
-        axes.set_title(name, fontsize=11, family=SERIF, color=ink.text)
+        axes.set_title(name, fontsize=11, family=SERIF, color=ink.text, parse_math=False)
         axes.set(xlim=reach[:, 0], ylim=reach[:, 1], **({"zlim": reach[:, 2]} if deep else {}))
         if deep:
             axes.set_axis_off()
@@ -105,7 +105,7 @@ def spectra(
         axes.set_xlim(0, frequency[min(len(first) - 1, int(1.1 * top) + 1)])
         axes.set_yscale("log")
         axes.set_ylim(first[:top, c].max() * 1e-5, first[:, c].max() * 4)
-        axes.set_title(channel, fontsize=11, family=SERIF, color=ink.text)
+        axes.set_title(channel, fontsize=11, family=SERIF, color=ink.text, parse_math=False)
         if c // columns == rows - 1:
             axes.set_xlabel(f"periods per {unit}")
         if c % columns == 0:
@@ -151,7 +151,7 @@ def forecast(
         came = np.concatenate([past[-1:, c], future[:, c]])
         axes.plot(dt * np.arange(len(came)), came, color=ink.first, lw=1.1, label="what was, and what came")
         axes.axvline(0, color=ink.faint, lw=0.8)
-        axes.set_ylabel(channels[c], rotation=0, ha="right", va="center")
+        axes.set_ylabel(channels[c], rotation=0, ha="right", va="center", parse_math=False)
         quiet(axes, ink)
     panels[0].legend(
         frameon=False,
@@ -184,7 +184,14 @@ def runs(series: Mapping[str, Path], channels: Sequence[str], ink: Ink, dt: floa
         axes.spines["left"].set_visible(False)
         axes.spines["bottom"].set_visible(k == len(panels) - 1)
         axes.tick_params(axis="x", length=3 if k == len(panels) - 1 else 0)
-        axes.set_ylabel(f"{channels[c]}, {name}", rotation=0, ha="right", va="center", color=axes.lines[0].get_color())
+        axes.set_ylabel(
+            f"{channels[c]}, {name}",
+            rotation=0,
+            ha="right",
+            va="center",
+            color=axes.lines[0].get_color(),
+            parse_math=False,
+        )
     return figure
 
 
@@ -207,7 +214,7 @@ def bifurcations(
     below.axhline(0, color=ink.faint, lw=0.8)
     below.plot(values, lyapunov, color=ink.second, lw=1.0)
     below.set_ylabel("λmax, nats/step")
-    below.set_xlabel(parameter)
+    below.set_xlabel(parameter, parse_math=False)
     for axes in (top, below):
         for i in changes:
             axes.axvline((values[i] + values[i + 1]) / 2, color=ink.second, alpha=0.4, lw=0.6, zorder=0)
@@ -232,7 +239,7 @@ def raster(
         strokes[:, 3] = 0.35 + 0.65 * x[when, who].astype(float) / most
         axes.vlines(dt * when, who - 0.4, who + 0.4, colors=strokes, lw=0.9)
         axes.set_ylim(neurons - 0.4, -0.6)
-        axes.set_title(name, fontsize=11, family=SERIF, color=ink.text, loc="left")
+        axes.set_title(name, fontsize=11, family=SERIF, color=ink.text, parse_math=False, loc="left")
         axes.set_ylabel("neuron")
         if i == len(panels) - 1:
             axes.set_xlabel(f"time, {unit}")
@@ -271,7 +278,7 @@ def vectors(found: Float[np.ndarray, "J K"], names: Sequence[str], ink: Ink) -> 
     for i, name in enumerate(names):
         axes.annotate(
             name, (across[i], up[i]), (3, 6), textcoords="offset points", fontsize=7.5, color=ink.text,
-            rotation=60 if wide == 1 else 0,
+            rotation=60 if wide == 1 else 0, parse_math=False,
         )  # fmt: skip
     axes.set_xlabel("first number" if wide <= 2 else "first axis")
     if wide > 1:

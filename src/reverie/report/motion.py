@@ -81,8 +81,10 @@ def subjects(scene: Scene) -> Html | None:
 
 def rhythms(scene: Scene) -> Html | None:
     """Spectra of a free run, of one with process noise, and of the world."""
-    found, shown = _freely(scene), scene.space.numbers[:SHOWN]
-    if found is None or not shown:
+    if (found := _freely(scene)) is None:
+        return None
+    shown = [c for c in scene.space.numbers if np.isfinite(found.true[:, c]).any()][:SHOWN]
+    if not shown:
         return None
     runs = {"the world": found.true, "the machine": found.dreamt}
     if (stirred := _freely(scene, process_noise=True)) is not None and np.isfinite(stirred.dreamt).all():

@@ -101,6 +101,8 @@ class LearnedGaussian(Prior):
     def _factorise(self) -> None:
         # C = LL' has A = L^-1. In float64, which not every device has, because C may be close to singular.
         c = self.covariance.cpu().double()
+        if not c.isfinite().all():  # learning has diverged, which the loss will tell
+            return
         eye = torch.eye(len(c), dtype=c.dtype)
         root = torch.linalg.cholesky(c + 1e-5 * c.diagonal().mean() * eye)
         self.whitening.copy_(torch.linalg.solve_triangular(root, eye, upper=False))
