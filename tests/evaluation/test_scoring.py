@@ -16,10 +16,26 @@ from reverie.models.noise import Independent, Noise
 NO_CHANGE = SimpleNamespace(log_abs_det=lambda x: torch.zeros(len(x)), to_model=lambda x: x.float())
 
 
-def split(x, groups=None):
-    return SimpleNamespace(
-        x=lambda limit=None: x[:limit], groups=groups, observed=lambda limit=None: None, holes=False, labels=None
-    )
+class Part:
+    """Examples that are what they are in the world."""
+
+    labels = None
+    holes = False
+
+    def __init__(self, x, groups=None):
+        self.rows, self.groups = x, groups
+
+    def __len__(self):
+        return len(self.rows)
+
+    def x(self, limit=None):
+        return self.rows[:limit]
+
+    def observed(self, limit=None):
+        return None
+
+    def parts(self, size):
+        return self.rows.split(size)
 
 
 def smooth_pictures(n, seed):
@@ -32,8 +48,8 @@ def smooth_pictures(n, seed):
 @pytest.fixture(scope="module")
 def data():
     groups = np.repeat(np.arange(6), 10)
-    parts = {"train": split(smooth_pictures(240, 0)), "valid": split(smooth_pictures(40, 1))}
-    test = split(smooth_pictures(60, 2), groups)
+    parts = {"train": Part(smooth_pictures(240, 0)), "valid": Part(smooth_pictures(40, 1))}
+    test = Part(smooth_pictures(60, 2), groups)
     space = Space((1, 8, 6), "byte")
     return SimpleNamespace(name="smooth", space=space, codec=NO_CHANGE, entropy=None, support=None, test=test, **parts)
 
@@ -114,7 +130,7 @@ def test_noise_stands_on_its_own_floor_and_copies_are_found(data):
 
 def test_points_of_a_known_world(data):
     space = Space((2,), "real")
-    parts = {name: split(torch.randn(n, 2)) for name, n in (("train", 300), ("valid", 50), ("test", 100))}
+    parts = {name: Part(torch.randn(n, 2)) for name, n in (("train", 300), ("valid", 50), ("test", 100))}
     entropy = math.log(2 * math.pi * math.e)
     world = SimpleNamespace(name="normal", space=space, codec=NO_CHANGE, entropy=entropy, support=None, **parts)
     scores = {s.name: s for s in evaluate(Noise(Noise.Config(), space), world, dreams=100)}
@@ -132,7 +148,7 @@ def test_an_enumerable_world_of_bits_has_an_exact_divergence():
         support[3 + i, 0, :, i] = 1
     p = torch.full((6,), 1 / 6)
     draws = support.repeat(20, 1, 1, 1)
-    parts = {name: split(draws) for name in ("train", "valid", "test")}
+    parts = {name: Part(draws) for name in ("train", "valid", "test")}
     world = SimpleNamespace(
         name="lines", space=space, codec=NO_CHANGE, entropy=math.log(6), support=support, probability=p, **parts
     )
@@ -146,7 +162,7 @@ def test_an_enumerable_world_of_bits_has_an_exact_divergence():
 
 
 def test_a_handful_of_pictures_still_has_a_likelihood(data):
-    few = SimpleNamespace(**{**vars(data), "test": split(smooth_pictures(2, 3))})
+    few = SimpleNamespace(**{**vars(data), "test": Part(smooth_pictures(2, 3))})
     scores = evaluate(Noise(Noise.Config(), data.space), few, dreams=50)
     assert [s.name for s in scores] == ["bits_per_dim", "nats"]
 

@@ -102,9 +102,9 @@ def test_channels_may_be_called_anything():
     names = ["cost_$_per_$", "p$^$q"]
     shown = [
         dynamics.runs({"$seen$": circle(), "$^$": circle()}, names, DARK),
-        dynamics.fan(circle()[:20], np.stack([circle()[20:30]] * 3), circle()[20:30], names, DARK),
+        dynamics.forecast(circle()[:20], circle()[20:30], np.stack([circle()[20:30]] * 3), names, DARK),
         dynamics.spectra({"seen": np.full((9, 2), 1 / 9)}, names, DARK),
-        dynamics.subjects(circle()[:2], names, DARK),
+        dynamics.vectors(circle()[:2], names, DARK),
     ]
     assert shown[0].axes[0].get_ylabel() == "cost_$_per_$, $seen$"
     assert all(figure_png(figure, dpi=30) for figure in shown)

@@ -46,13 +46,16 @@ def attractor(scene: Scene) -> Html | None:
     still = _still(system, member)
     where = [np.asarray(scene.codec.to_world(system.seen(one.points, member)).double())[:, numbers] for one in still]
 
-    def draw(ink: Ink) -> Any:
-        stable = [one.kind == "stable" for one in still]
-        return dynamics.attractors(
-            {"the world, never seen": true, "the machine, left alone": dreamt}, ink, where, stable
-        )
+    paths = {"the world, never seen": true, "the machine, left alone": dreamt}
+    told = "Left, the held-out series. Right, where the machine goes by itself, over as many steps."
+    if np.isfinite(true).all(1).sum() < 2:  # it has no place in space
+        paths = {"the machine, left alone": dreamt}
+        told = "Where the machine goes by itself. Of the held-out series hardly a step was measured whole, so it cannot be shown beside it."
 
-    caption = "Left, the held-out series. Right, where the machine goes by itself, over as many steps." + (
+    def draw(ink: Ink) -> Any:
+        return dynamics.attractors(paths, ink, where, [one.kind == "stable" for one in still])
+
+    caption = told + (
         " Rings are the points at which it would stand still, could it stay there; filled ones attract."
         if where
         else ""
@@ -109,7 +112,7 @@ def beside(scene: Scene) -> Html | None:
     if (found := _freely(scene)) is None:
         return None
     model, true, acting = found.model, found.true, found.acting
-    shown, steps = list(range(scene.space.shape[1]))[:SHOWN], min(SIDE, len(true))
+    shown, steps = [c for c in range(true.shape[1]) if np.isfinite(true[:, c]).any()][:SHOWN], min(SIDE, len(true))
     told = "The machine was not told where the world was: it need not be there at the same time, only move as the world does."
     if acting is not None:
         told = "The machine was told what acted on the world from outside, and of the world its first step: where the inputs lead, both go."
