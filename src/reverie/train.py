@@ -193,8 +193,8 @@ def finish(run: Run, data: Data) -> Path:
 
 
 def importance_draws(training: TrainingConfig, held: int) -> int:
-    """Importance samples for each of so many held-out examples: MOST, or as many as have learning take more passes through the machine than
-    they do; but FEWEST. The bound by fewer is looser, and never the other way round.
+    """Importance samples for each of so many held-out examples: MOST, unless scoring would then take more passes through the machine than
+    learning took, and FEWEST in any case. By fewer samples the bound on the likelihood is looser, on average, and never too good.
 
     >>> importance_draws(TrainingConfig(steps=1000, batch=32), held=640)
     50

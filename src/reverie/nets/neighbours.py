@@ -87,9 +87,8 @@ class NeighbourLaw(Sequential):
         shift = None if self.shift is None else self.shift.view_as(nothing)
         heard, weight = net.around(self.said, None), (net.shown.weight * net.known).flatten(1)
         canvas = F.pad(nothing, (radius, radius, radius, 0))  # zeros above and beside, where nothing is ever shown
-        windows = (
-            canvas.unfold(2, radius + 1, 1).unfold(3, 2 * radius + 1, 1).movedim(1, 3)
-        )  # (B, H, W, C, down, along)
+        # (B, H, W, C, down, along): what every place is told of, as it comes to be
+        windows = canvas.unfold(2, radius + 1, 1).unfold(3, 2 * radius + 1, 1).movedim(1, 3)
         for r, c in fronts(height, width, radius):
             at = (..., r, c)
             shown = F.linear(windows[:, r, c].flatten(3), weight)  # (B, k, 1, width)
