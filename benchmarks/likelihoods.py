@@ -89,7 +89,8 @@ def adapted(config: VAEConfig, data: Data, found: dict[str, Tensor]) -> VAE:
 
 
 def products(family: str, precision: Precision) -> float:
-    """Images/s if a round were nothing but its products of matrices, each timed alone: with what libraries multiply no program passes it."""
+    """Images/s if a round were nothing but its products of matrices, one after the other as they come in a round: with what libraries multiply no
+    program passes it."""
     config, kind = FAMILIES[family], getattr(torch, precision)
     encoder, decoder = (
         [(784, WIDTH), (WIDTH, WIDTH), (WIDTH, 2 * LATENT)],
@@ -105,17 +106,14 @@ def products(family: str, precision: Precision) -> float:
         for i, (a, b) in enumerate(layers)
         for pair in [((rows, a), (a, b)), ((b, rows), (rows, a)), *([((rows, b), (b, a))] if wanted or i else [])]
     ]
-    return BATCH / sum(_seconds(torch.randn(one, dtype=kind), torch.randn(other, dtype=kind)) for one, other in needed)
-
-
-def _seconds(a: Tensor, b: Tensor, times: int = 50) -> float:
-    """Of their product: the median."""
+    pairs = [(torch.randn(one, dtype=kind), torch.randn(other, dtype=kind)) for one, other in needed]
     spent = []
-    for _ in range(times):
+    for _ in range(200):
         start = time.perf_counter()
-        torch.mm(a, b)
+        for one, other in pairs:
+            torch.mm(one, other)
         spent.append(time.perf_counter() - start)
-    return statistics.median(spent)
+    return BATCH / statistics.median(spent)
 
 
 def main() -> None:
