@@ -10,6 +10,7 @@ from reverie.core.recipe import TrainingConfig
 from reverie.core.space import Space
 from reverie.data.arrays import from_array
 from reverie.data.config import DataConfig
+from reverie.evaluation import directions
 from reverie.evaluation.directions import label_directions
 from reverie.models.linear import Linear, LinearConfig
 
@@ -83,3 +84,13 @@ def test_without_labels_there_are_no_directions(labelled):
 def test_one_label_alone_has_no_direction(labelled):
     labelled.train.labels = torch.zeros_like(labelled.train.labels)
     assert label_directions(Flat(), labelled) == {}
+
+
+def test_points_of_more_numbers_than_there_are_points_are_parted_by_the_same_plane():
+    """Which is found within the space that they span."""
+    generator = torch.Generator().manual_seed(0)
+    away, chosen = torch.randn(60, 200, generator=generator).double(), torch.arange(60) % 2 == 0
+    away = away - away.mean(0)
+    basis = torch.linalg.qr(away.T).Q
+    plain, within = directions._across(away, chosen, away.std()), directions._across(away @ basis, chosen, away.std())
+    assert (basis @ within - plain).norm() < 0.01 * plain.norm()  # the descent ends a little before the least

@@ -42,11 +42,17 @@ def label_directions(model: Model, data: Any) -> dict[str, Float[Tensor, " *poin
         points = perceive(model, x.to(device)).mean
     else:
         return {}
+    away = (points.flatten(1) - points.flatten(1).mean(0)).double().cpu()
+    scale = away.square().mean().sqrt().clamp(min=1e-12)
+    # A plane that parts the points is tilted only within the space that they span: of many numbers, as many as there are points say it all.
+    basis = torch.linalg.qr(away.T).Q if away.shape[1] > len(away) else None
+    within = away if basis is None else away @ basis
     found = {}
     for number, name in enumerate(data.classes):
         chosen = labels == number
         if FEWEST <= int(chosen.sum()) <= len(chosen) - FEWEST:
-            found[name] = _across(points.flatten(1), chosen).view(points.shape[1:])
+            way = _across(within, chosen, scale)
+            found[name] = (way if basis is None else basis @ way).to(points).view(points.shape[1:])
     return found
 
 
@@ -57,11 +63,10 @@ def _guessed(x: Tensor, labels: Tensor, dreams: Tensor) -> Int[Tensor, " n"]:
     return torch.from_numpy(rule.predict(features(dreams)))
 
 
-def _across(points: Float[Tensor, "n Z"], chosen: Tensor) -> Float[Tensor, " Z"]:
-    """One standard deviation of the points along the normal of the plane between the chosen and the others."""
-    away = (points - points.mean(0)).double().cpu()
-    scale = away.square().mean().sqrt().clamp(min=1e-12)
+def _across(away: Float[Tensor, "n Z"], chosen: Tensor, scale: Tensor) -> Float[Tensor, " Z"]:
+    """One standard deviation of the points along the normal of the plane between the chosen and the others; `away` from their mean, by
+    numbers of about that scale."""
     rule = LogisticRegression(max_iter=1000, class_weight="balanced").fit((away / scale).numpy(), chosen.numpy())
     normal = torch.from_numpy(rule.coef_[0])
     normal = normal / normal.norm().clamp(min=1e-12)
-    return (normal * (away @ normal).std()).to(points)
+    return normal * (away @ normal).std()
