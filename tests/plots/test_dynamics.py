@@ -108,3 +108,16 @@ def test_channels_may_be_called_anything():
     ]
     assert shown[0].axes[0].get_ylabel() == "cost_$_per_$, $seen$"
     assert all(figure_png(figure, dpi=30) for figure in shown)
+
+
+def test_what_was_measured_now_and_then_is_shown_as_points_and_a_fan_opens_after_a_gap():
+    seen = circle()[:60].copy()
+    seen[1::2, 0] = np.nan  # the last step too
+    drawn = np.stack([circle()[60:70]] * 5)
+    figure = dynamics.forecast(seen, seen[:10], drawn, ["a", "b"], DARK)
+    (points,) = [line for line in figure.axes[0].lines if line.get_marker() == "o" and len(line.get_xdata()) == 30]
+    np.testing.assert_array_equal(points.get_ydata(), seen[::2, 0])
+    expected = {line.get_label(): line for line in figure.axes[0].lines}["expected"]
+    np.testing.assert_array_equal(expected.get_xdata(), np.arange(1, 11))
+    assert not [line for line in figure.axes[1].lines if line.get_marker() == "o"]
+    assert figure_png(figure, dpi=30)

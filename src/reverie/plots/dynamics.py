@@ -116,6 +116,14 @@ def spectra(
     return figure
 
 
+def _alone(axes: Any, t: np.ndarray, x: np.ndarray, color: str) -> None:
+    """What was measured between two steps that were not is a point: no line leads to it."""
+    seen = np.isfinite(np.concatenate([[np.nan], x, [np.nan]]))
+    alone = seen[1:-1] & ~seen[:-2] & ~seen[2:]
+    if alone.any():
+        axes.plot(t[alone], x[alone], "o", ms=1.2, mew=0, color=color)
+
+
 def _line(i: int, ink: Ink) -> dict[str, Any]:
     """How the i-th of several series is drawn: the true one, the dreamt one, and others faintly."""
     styles = (
@@ -139,17 +147,21 @@ def forecast(
     count = len(channels)
     figure = Figure(figsize=(8.2, 0.6 + 1.5 * count), layout="constrained")
     panels = np.atleast_1d(figure.subplots(count, 1, sharex=True))
-    before, after = dt * np.arange(1 - len(past), 1), dt * np.arange(draws.shape[1] + 1)
+    before = dt * np.arange(1 - len(past), 1)
     for c, axes in enumerate(panels):
-        # The fan opens where the past ends.
-        fan = np.concatenate([np.full((len(draws), 1), past[-1, c]), draws[..., c]], 1)
+        # The fan opens where the past ends, if that was measured.
+        known = int(np.isfinite(past[-1, c]))
+        fan = np.concatenate([np.full((len(draws), known), past[-1, c]), draws[..., c]], 1)
         low, quarter, middle, three, high = np.nanquantile(fan, [0.05, 0.25, 0.5, 0.75, 0.95], axis=0)
+        after = dt * np.arange(1 - known, draws.shape[1] + 1)
         axes.fill_between(after, low, high, color=ink.second, alpha=0.18, lw=0, label="90%")
         axes.fill_between(after, quarter, three, color=ink.second, alpha=0.32, lw=0, label="50%")
         axes.plot(after, middle, color=ink.second, lw=1.3, label="expected")
         axes.plot(before, past[:, c], color=ink.first, lw=1.1)
+        _alone(axes, before, past[:, c], ink.first)
         came = np.concatenate([past[-1:, c], future[:, c]])
         axes.plot(dt * np.arange(len(came)), came, color=ink.first, lw=1.1, label="what was, and what came")
+        _alone(axes, dt * np.arange(len(came)), came, ink.first)
         axes.axvline(0, color=ink.faint, lw=0.8)
         axes.set_ylabel(channels[c], rotation=0, ha="right", va="center", parse_math=False)
         quiet(axes, ink)
@@ -176,6 +188,7 @@ def runs(series: Mapping[str, Path], channels: Sequence[str], ink: Ink, dt: floa
         name, path = list(series.items())[i]
         low, high = np.nanmin(first[:, c]), np.nanmax(first[:, c])
         axes.plot(dt * np.arange(len(path)), path[:, c], **_line(min(i, 1), ink))
+        _alone(axes, dt * np.arange(len(path)), path[:, c], _line(min(i, 1), ink)["color"])
         axes.set_ylim(low - 0.1 * (high - low) - 1e-9, high + 0.1 * (high - low) + 1e-9)
         if k == len(panels) - 1:
             axes.set_xlabel(f"time, {unit}")
