@@ -65,18 +65,18 @@ class Split:
     def x(self, limit: int | None = None) -> Tensor:
         """(n, *shape) model units, of the first `limit` rows, 0 where nothing was measured; the same ones every time,
         also where a codec draws."""
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(0)  # torch.manual_seed would reach the devices too
-            x = self.codec.to_model(self.raw(slice(0, limit)))
-        return without_holes(x)[0] if self.holes else x
+        return self._shown(slice(0, limit), 0)
 
     def parts(self, size: int) -> Iterator[Tensor]:
         """`x`, so many rows at a time, for what need not have all of them in memory; a codec that draws has other draws than there."""
         for start in range(0, len(self), size):
-            with torch.random.fork_rng(devices=[]):
-                torch.default_generator.manual_seed(start)
-                x = self.codec.to_model(self.raw(slice(start, start + size)))
-            yield without_holes(x)[0] if self.holes else x
+            yield self._shown(slice(start, start + size), start)
+
+    def _shown(self, rows: slice, seed: int) -> Tensor:
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)  # torch.manual_seed would reach the devices too
+            x = self.codec.to_model(self.raw(rows))
+        return without_holes(x)[0] if self.holes else x
 
     def observed(self, limit: int | None = None) -> Tensor | None:
         """(n, *shape) bool, of the first `limit` rows, True = measured; None where the split has no holes."""
