@@ -78,9 +78,7 @@ def _elbo(
     if len(z) > 1:
         rows = (None if part is None else part.expand(len(z), *part.shape).flatten(0, 1) for part in batch)
         batch = Batch(*rows)  # type: ignore[arg-type]
-    likelihood = (
-        model.decode(torch.cat(tuple(z)) if len(z) > 1 else z[0], batch.given).log_prob(batch.x, batch.observed).mean()
-    )
+    likelihood = model.decode(torch.cat(tuple(z)), batch.given).log_prob(batch.x, batch.observed).mean()
     kl = (
         model.prior.kl(q, z[0]).mean(0)
         if len(z) == 1

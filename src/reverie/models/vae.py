@@ -211,14 +211,8 @@ class VAE(LatentModel):
             z.append(self._perceived(next(batches)).sample())
         self.prior.fit(torch.cat(z))
         if isinstance(self.prior, FittedMixture):
-            self.prior.place(
-                torch.cat(
-                    [
-                        self._perceived(part).mean
-                        for part in self._examples(data, config.mirror and self.space.is_picture)
-                    ]
-                )
-            )
+            known = self._examples(data, config.mirror and self.space.is_picture)
+            self.prior.place(torch.cat([self._perceived(part).mean for part in known]))
 
     def _perceived(self, batch: Batch) -> Reparameterised:
         return perceived(self, batch.x, batch.observed, batch.given if self.classes else None)
