@@ -61,7 +61,7 @@ def middle_of(values: Sequence[float], form: str = ".2f") -> str:
 def median_of(found: Sequence[Estimate], digits: int = 3) -> str:
     """Of what several seeds gave, the median with its own error, and the range where there are several.
 
-    >>> median_of([Estimate(0.3, 0.1), Estimate(0.1, 0.2), Estimate(0.2, 0.3)], 1)
+    >>> median_of([Estimate(value, 0.1 + value, "nats", "lower") for value in (0.3, 0.1, 0.2)], 1)
     '0.2 ± 0.3 (0.1 to 0.3)'
     """
     ordered = sorted(found, key=lambda e: e.value)
